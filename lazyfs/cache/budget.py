@@ -1,0 +1,78 @@
+"""How much the cache directory may hold, and who leaves when it is full.
+
+Whole blobs leave, longest unused first, never one of the mounted snapshot: where the budget is smaller than
+the model, what does not fit is served and not stored. So nothing is ever fetched, evicted and fetched again
+in circles (what users of other mounts met: vllm#31726).
+"""
+
+import logging
+import threading
+import time
+
+from lazyfs.cache.directory import CacheDirectory
+
+log = logging.getLogger(__name__)
+
+FULL_S = 10.0
+"""After eviction found nothing, how long it is not tried again: it reads the whole directory."""
+
+
+class Budget:
+    """Bytes of the cache directory. Called from several threads; no lock is held during I/O."""
+
+    def __init__(self, directory: CacheDirectory, ours: frozenset[str]) -> None:
+        self._directory = directory
+        self._ours = ours
+        self._lock = threading.Lock()
+        self._evicting = threading.Lock()
+        self._full_until_s = 0.0
+        self.used_bytes = 0
+        self.capacity_bytes = 0
+
+    def measure(self, capacity_bytes: int | None) -> int:
+        """Look at the directory and set the capacity (None: `auto`); return what could be evicted."""
+        stored = self._directory.stored()
+        self.used_bytes = sum(blob.allocated_bytes for blob in stored)
+        if capacity_bytes is None:
+            capacity_bytes = self._directory.capacity_bytes(self.used_bytes)
+        self.capacity_bytes = capacity_bytes
+        return sum(blob.allocated_bytes for blob in stored if blob.store_key not in self._ours)
+
+    def reserve(self, size_bytes: int) -> bool:
+        """Take `size_bytes`, evicting other snapshots' blobs if need be; False if the budget is full."""
+        if self._take(size_bytes):
+            return True
+        if time.monotonic() < self._full_until_s or not self._evicting.acquire(blocking=False):
+            return False
+        try:
+            self._evict(size_bytes)
+        finally:
+            self._evicting.release()
+        fits = self._take(size_bytes)
+        self._full_until_s = 0.0 if fits else time.monotonic() + FULL_S
+        return fits
+
+    def _take(self, size_bytes: int) -> bool:
+        with self._lock:
+            fits = self.used_bytes + size_bytes <= self.capacity_bytes
+            if fits:
+                self.used_bytes += size_bytes
+            return fits
+
+    def release(self, size_bytes: int) -> None:
+        """Give back what was reserved and not written."""
+        with self._lock:
+            self.used_bytes -= size_bytes
+
+    def _evict(self, wanted_bytes: int) -> None:
+        stored = self._directory.stored()
+        used_bytes = sum(blob.allocated_bytes for blob in stored)
+        for blob in stored:
+            if used_bytes + wanted_bytes <= self.capacity_bytes:
+                break
+            if blob.store_key not in self._ours:
+                log.info("cache_evicted blob=%s bytes=%d", blob.store_key[:12], blob.allocated_bytes)
+                self._directory.remove(blob)
+                used_bytes -= blob.allocated_bytes
+        with self._lock:
+            self.used_bytes = used_bytes

@@ -1,0 +1,184 @@
+"""The command line: argv and environment become options; every command is one call into the package.
+
+What a command needs is imported when it runs: `lazyfs --help` takes a tenth of a second, and a mount does not
+wait for what it does not use.
+"""
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lazyfs import __version__
+from lazyfs.config import MountOptions, Option, SourceOptions, environment_name, options_of
+from lazyfs.errors import LazyfsError
+
+app = typer.Typer(
+    name="lazyfs",
+    help="Mount a model directory from object storage at once; the weights stream in behind it.\n\n"
+    "lazyfs mount s3://bucket/llama-3-8b /models/llama-3-8b",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Address = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="Where the model is: s3://bucket/prefix or file:///directory.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _parameter(name: str, option: Option) -> inspect.Parameter:
+    """Return the parameter typer makes an option of, from a field of the configuration."""
+    kind: Any = bool if isinstance(option.default, bool) else list[str] if option.many else str | None
+    flag = typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=option.help,
+        envvar=environment_name(name),
+        metavar=None if kind is bool else option.metavar,
+        show_default=option.default if isinstance(option.default, str) else False,
+    )
+    default: Any = option.default if kind is bool else [] if option.many else None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, flag]
+    )
+
+
+def _with_options(kind: type[SourceOptions]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command every option of `kind`, and pass them to it as one object called `options`."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command)
+        own = [p for p in signature.parameters.values() if p.name != "options"]
+        table = options_of(kind)
+
+        def called(**given: Any) -> None:
+            values = {name: _value(table[name], given.pop(name)) for name in table}
+            command(**given, options=kind(**{n: v for n, v in values.items() if v is not None}))
+
+        extra = [_parameter(name, option) for name, option in table.items()]
+        called.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
+        called.__doc__, called.__name__ = command.__doc__, command.__name__
+        return called
+
+    return decorate
+
+
+def _value(option: Option, given: Any) -> Any:
+    """Return what an option's text means; None when it was not given."""
+    if isinstance(given, bool):
+        return given
+    if option.many:
+        return tuple(given or ())
+    if given is None or option.parse is None:
+        return given
+    return option.parse(given)
+
+
+@app.command()
+@_with_options(MountOptions)
+def mount(
+    source: Address,
+    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="An empty directory.")],
+    daemon: Annotated[bool, typer.Option("--daemon", help="Return when ready; the mount stays.")] = False,
+    *,
+    options: MountOptions,
+) -> None:
+    """Mount SOURCE at MOUNTPOINT: ready at once, the bytes stream in behind it.
+
+    Stays in the foreground; Ctrl-C or SIGTERM unmounts. S3 credentials come from the standard AWS chain.
+    """
+    from lazyfs.commands.mounting import mount_attached, mount_detached
+
+    (mount_detached if daemon else mount_attached)(source, mountpoint, options)
+
+
+@app.command()
+def unmount(
+    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Even while it is in use, or does not answer.")
+    ] = False,
+) -> None:
+    """Unmount, also when the process that served the mount is gone."""
+    from lazyfs.commands.mounting import unmount as unmount_
+
+    unmount_(mountpoint, force=force)
+
+
+@app.command()
+def status(
+    mountpoint: Annotated[Path | None, typer.Argument(metavar="[MOUNTPOINT]")] = None,
+    json: Json = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every second, until Ctrl-C.")] = False,
+) -> None:
+    """Show what mounts are doing; works when they are dead, and never hangs.
+
+    Exits with 1 when one of them is dead or does not answer.
+    """
+    from lazyfs.commands import status as command
+
+    sys.exit(command.show(mountpoint, as_document=json, watch=watch))
+
+
+@app.command("ls")
+@_with_options(SourceOptions)
+def list_(source: Address, json: Json = False, *, options: SourceOptions) -> None:
+    """List what a mount of SOURCE would show."""
+    from lazyfs.commands import listing
+
+    manifest = listing.snapshot(source, options)
+    _print(listing.as_json(manifest) if json else "\n".join(listing.as_lines(manifest)))
+
+
+@app.command("inspect")
+@_with_options(SourceOptions)
+def inspect_(
+    source: Address,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    json: Json = False,
+    *,
+    options: SourceOptions,
+) -> None:
+    """Show the tensors of a model, from its headers only."""
+    from lazyfs.commands import inspection
+
+    found = inspection.inspect_source(source, options)
+    _print(inspection.as_json(found) if json else "\n".join(inspection.as_lines(found, tensors=tensors)))
+    if found.faults:
+        sys.exit(1)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if wanted:
+        _print(f"lazyfs {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and an exit code."""
+    try:
+        app()
+    except LazyfsError as error:
+        sys.stderr.write(f"lazyfs: {error}\n")
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()  # `lazyfs ls ... | head`
+        sys.exit(0)

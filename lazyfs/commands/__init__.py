@@ -1,0 +1,1 @@
+"""The bodies of commands that do not mount: what `lazyfs.cli` calls after it has read the command line."""

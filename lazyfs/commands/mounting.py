@@ -1,0 +1,65 @@
+"""`lazyfs mount` and `lazyfs unmount`."""
+
+import dataclasses
+import faulthandler
+import signal
+import sys
+from pathlib import Path
+
+from lazyfs.config import MountOptions
+from lazyfs.fuse.channel import unmount as unmount_channel
+from lazyfs.mount import mount
+from lazyfs.mount.daemon import Ready, default_log_file, run_detached
+from lazyfs.mount.preflight import resolve
+from lazyfs.telemetry.logs import configure
+from lazyfs.telemetry.status import Status, duration_text
+
+
+def mount_attached(source: str, mountpoint: Path, options: MountOptions) -> None:
+    """Mount and serve in the foreground: a progress bar on a terminal, log lines otherwise."""
+    faulthandler.register(signal.SIGUSR1)
+    if options.log_file is not None or not sys.stderr.isatty():
+        configure(options.log_level, options.log_format, options.log_file)
+        mount(source, mountpoint, options, _unannounced)
+        return
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+
+    from lazyfs.telemetry.progress import TerminalProgress  # noqa: PLC0415
+
+    configure("WARNING" if options.log_level == "INFO" else options.log_level, options.log_format, None)
+    progress = TerminalProgress(Console(stderr=True))
+    try:
+        mount(source, mountpoint, options, progress)
+    finally:
+        progress.close()
+
+
+def _unannounced(_status: Status) -> None:
+    """Do nothing: the log says it."""
+
+
+def mount_detached(source: str, mountpoint: Path, options: MountOptions) -> None:
+    """Mount, return when ready, and leave the mount to a process of its own."""
+    path = resolve(mountpoint)
+    log_file = (options.log_file or default_log_file(path)).absolute()
+    cache_dir = options.cache_dir.absolute() if options.cache_dir is not None else None
+    options = dataclasses.replace(options, cache_dir=cache_dir, log_file=log_file)
+
+    def work(ready: Ready) -> None:
+        faulthandler.register(signal.SIGUSR1)
+        configure(options.log_level, options.log_format, log_file)
+        mount(source, path, options, ready)
+
+    status = run_detached(work, log_file)
+    sys.stdout.write(
+        f"{source} is ready at {path} after {duration_text(status['ready_after_s'])} "
+        f"(pid {status['pid']}, log {log_file})\n"
+    )
+
+
+def unmount(mountpoint: Path, *, force: bool) -> None:
+    """Unmount; a dead mount needs no force."""
+    from lazyfs.fuse.liveness import Liveness, liveness  # noqa: PLC0415
+
+    path = resolve(mountpoint)
+    unmount_channel(path, lazy=force or liveness(path) is Liveness.DEAD)

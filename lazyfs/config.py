@@ -1,0 +1,326 @@
+"""Options: one frozen dataclass; names, defaults, environment variables and help come from its fields.
+
+The command line and docs/configuration.md are made from these fields, so there is one place to add an option.
+Parts below `mount` receive plain values from here, never the whole of it.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lazyfs.core.blob import PAGE_BYTES
+from lazyfs.core.plan import Policy
+from lazyfs.errors import UsageError
+
+_UNITS = {"": 1} | {
+    prefix + suffix: base**power
+    for power, prefix in enumerate("KMGT", start=1)
+    for suffix, base in (("", 1000), ("B", 1000), ("i", 1024), ("iB", 1024))
+}
+_SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+BLOCK_BYTES_MIN = 256 << 10
+BLOCK_BYTES_MAX = 64 << 20
+MEMORY_BYTES_MIN = 64 << 20
+CONNECTIONS_MAX = 256
+
+
+def parse_size(text: str) -> int:
+    """Return bytes from `512MiB`, `100GB`, `4096`; `M` and `MB` are decimal, `Mi` and `MiB` binary.
+
+    Raises:
+        UsageError: when it is not a size.
+
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", text.strip())
+    if match is None or match[2] not in _UNITS:
+        raise UsageError(f"{text!r} is not a size", "write it like 512MiB, 100GB or 4096")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def parse_duration(text: str) -> float:
+    """Return seconds from `300`, `5m`, `1.5h`, `250ms`.
+
+    Raises:
+        UsageError: when it is not a duration above zero.
+
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) *([a-z]*)", text.strip())
+    if match is None or match[2] not in _SECONDS or not float(match[1]):
+        raise UsageError(f"{text!r} is not a duration", "write it like 300, 5m or 250ms")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_block_size(text: str) -> int:
+    """Return a block size in bytes: a multiple of 4 KiB from 256 KiB to 64 MiB.
+
+    Raises:
+        UsageError: when it is anything else.
+
+    """
+    size = parse_size(text)
+    if size % PAGE_BYTES or not BLOCK_BYTES_MIN <= size <= BLOCK_BYTES_MAX:
+        raise UsageError(
+            f"--block-size {text} is not a multiple of 4KiB from 256KiB to 64MiB",
+            "8MiB is the default; 16MiB suits links over 25 Gbit/s",
+        )
+    return size
+
+
+def parse_memory(text: str) -> int | None:
+    """Return the memory budget in bytes; None for `auto`.
+
+    Raises:
+        UsageError: when it is not a size, or below 64 MiB.
+
+    """
+    if text == "auto":
+        return None
+    size = parse_size(text)
+    if size < MEMORY_BYTES_MIN:
+        raise UsageError(f"--memory {text} is too little", "give at least 64MiB, better 512MiB")
+    return size
+
+
+def parse_cache_size(text: str) -> int | None:
+    """Return the cache budget in bytes, 0 for no cache; None for `auto`.
+
+    Raises:
+        UsageError: when it is not a size.
+
+    """
+    return None if text == "auto" else parse_size(text)
+
+
+def parse_connections(text: str) -> int | None:
+    """Return how many connections to use; None for `auto`.
+
+    Raises:
+        UsageError: when it is not a number from 1 to 256.
+
+    """
+    if text == "auto":
+        return None
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= CONNECTIONS_MAX:
+        raise UsageError(f"--connections {text} is not a number from 1 to {CONNECTIONS_MAX}")
+    return int(text)
+
+
+def parse_policy(text: str) -> Policy:
+    """Return the warm-up policy.
+
+    Raises:
+        UsageError: when there is none of that name.
+
+    """
+    return Policy(_one_of("--policy", text, tuple(Policy)))
+
+
+def parse_addressing_style(text: str) -> str:
+    """Return `path` or `virtual`.
+
+    Raises:
+        UsageError: when it is neither.
+
+    """
+    return _one_of("--addressing-style", text, ("path", "virtual"))
+
+
+def parse_log_format(text: str) -> str:
+    """Return `text` or `json`.
+
+    Raises:
+        UsageError: when it is neither.
+
+    """
+    return _one_of("--log-format", text, ("text", "json"))
+
+
+def parse_log_level(text: str) -> str:
+    """Return a log level in capitals, as `logging` wants it.
+
+    Raises:
+        UsageError: when there is none of that name.
+
+    """
+    return _one_of("--log-level", text.lower(), ("debug", "info", "warning", "error")).upper()
+
+
+def _one_of(option: str, text: str, names: tuple[str, ...]) -> str:
+    if text not in names:
+        raise UsageError(f"there is no {option} {text}", f"choose one of {', '.join(names)}")
+    return text
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return host and port from `127.0.0.1:9400`, `:9400` (every interface) or `[::1]:9400`.
+
+    Raises:
+        UsageError: when it is not an address.
+
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+        raise UsageError(f"--http {text} is not an address", "write it like 127.0.0.1:9400")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def parse_endpoint(text: str) -> str:
+    """Return an endpoint URL without its trailing slash.
+
+    Raises:
+        UsageError: when it is not an http or https URL.
+
+    """
+    if not re.fullmatch(r"https?://[^/?#\s@]+/?", text):
+        raise UsageError(
+            f"--endpoint-url {text.rpartition('@')[2]} is not a URL",
+            "write it like https://minio.example.com:9000, without path or credentials",
+        )
+    return text.rstrip("/")
+
+
+def default_cache_dir() -> Path:
+    """Return `/var/cache/lazyfs` for root, the user's cache directory otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/cache/lazyfs")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lazyfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What the command line and the docs know of a field: its default as text, help, and parser."""
+
+    default: str | bool | None
+    help: str
+    parse: Callable[[str], Any] | None = None
+    metavar: str = "TEXT"
+    many: bool = False
+
+
+def _option(
+    default: str | bool | None,
+    text: str,
+    parse: Any = None,
+    metavar: str = "TEXT",
+    *,
+    many: bool = False,
+) -> Any:
+    value: Any = default
+    if many:
+        value = ()
+    elif parse is not None and isinstance(default, str):
+        value = parse(default)
+    return field(default=value, metadata={"option": Option(default, text, parse, metavar, many)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceOptions:
+    """How to reach a source; shared by `mount`, `ls` and `inspect`."""
+
+    endpoint_url: str | None = _option(
+        None,
+        "S3 endpoint, for anything that is not AWS. AWS_ENDPOINT_URL_S3 and AWS_ENDPOINT_URL work too.",
+        parse_endpoint,
+        "URL",
+    )
+    anonymous: bool = _option(False, "Send no credentials: for public buckets.")
+    addressing_style: str | None = _option(
+        None,
+        "How S3 URLs name the bucket: virtual (bucket.host/key) or path (host/bucket/key). Default: virtual "
+        "for AWS, path for every other endpoint.",
+        parse_addressing_style,
+        "STYLE",
+    )
+    include: tuple[str, ...] = _option(
+        None,
+        "Show only names that match, like '*.json'. Can be repeated.",
+        metavar="PATTERN",
+        many=True,
+    )
+    exclude: tuple[str, ...] = _option(
+        None,
+        "Leave out names that match, like 'original/*'. Can be repeated.",
+        metavar="PATTERN",
+        many=True,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountOptions(SourceOptions):
+    """Everything `lazyfs mount` can be told."""
+
+    cache_dir: Path | None = _option(
+        None,
+        "Where blocks are kept; share one per node. Default: /var/cache/lazyfs, or ~/.cache/lazyfs "
+        "when not root.",
+        Path,
+        "DIR",
+    )
+    cache_size: int | None = _option(
+        "auto",
+        "Budget of the cache directory. auto leaves a tenth of the file system free; 0 keeps nothing.",
+        parse_cache_size,
+        "SIZE",
+    )
+    memory: int | None = _option(
+        "auto",
+        "Budget for blocks in memory. auto is a quarter of the memory limit, from 256MiB to 1GiB.",
+        parse_memory,
+        "SIZE",
+    )
+    connections: int | None = _option(
+        "auto",
+        "Requests in flight at once; each gets a connection. auto is 16, enough for 10 Gbit/s from S3.",
+        parse_connections,
+        "N",
+    )
+    block_size: int = _option(
+        "8MiB", "What one request fetches, and the unit of the cache.", parse_block_size, "SIZE"
+    )
+    policy: Policy = _option(
+        "model",
+        "What to fetch before it is read: model (everything), file (files somebody opened), demand "
+        "(only what lies just ahead of a reader).",
+        parse_policy,
+        "NAME",
+    )
+    read_deadline: float = _option(
+        "5m",
+        "How long trouble with the source is retried before a read fails.",
+        parse_duration,
+        "TIME",
+    )
+    read_ahead: int = _option(
+        "1MiB",
+        "The kernel's read-ahead on the mount. Setting it needs root.",
+        parse_size,
+        "SIZE",
+    )
+    allow_other: bool = _option(
+        False,
+        "Let other users read the mount. Without root this needs user_allow_other in /etc/fuse.conf.",
+    )
+    http: tuple[str, int] | None = _option(
+        None,
+        "Serve /metrics, /healthz, /readyz and /status here, like 127.0.0.1:9400.",
+        parse_address,
+        "ADDR",
+    )
+    no_http: bool = _option(False, "Serve no HTTP, whatever LAZYFS_HTTP says.")
+    log_format: str = _option("text", "text (key=value) or json.", parse_log_format, "FORMAT")
+    log_level: str = _option("info", "debug, info, warning or error.", parse_log_level, "LEVEL")
+    log_file: Path | None = _option(None, "Write the log here instead of to standard error.", Path, "FILE")
+
+
+def options_of(kind: type) -> dict[str, Option]:
+    """Return the options of a dataclass of this module, by field name, in order."""
+    return {f.name: f.metadata["option"] for f in fields(kind)}
+
+
+def environment_name(name: str) -> str:
+    """Return the environment variable of an option: `cache_dir` -> `LAZYFS_CACHE_DIR`."""
+    return f"LAZYFS_{name.upper()}"

@@ -1,0 +1,158 @@
+"""Which blocks are in memory, what they cost, and which leave first.
+
+One budget for the process, counted in blocks that live: in flight or landed. The ledger only decides; the
+loader holds the buffers and lets go of what the ledger names.
+
+A block's life: *in flight* -> *landed* -> maybe *read* -> *spent* (read to its end); beside that *settled*,
+once the store has it or has declined it. What leaves first, and for whom:
+
+====  =====================================================  ======================
+rank  block                                                  leaves for
+====  =====================================================  ======================
+0     spent and settled, longest untouched first             anything
+1     stored, warmed up and unread, last landed first        anything
+2     spent, its write still pending, longest untouched      demand, read-ahead
+3     stored, being read or read ahead, longest untouched    demand
+4     any other that has landed, longest untouched first     demand
+====  =====================================================  ======================
+
+Rank 1 is last-landed first because warm-up moves forward: the last one landed is the one farthest ahead of
+any reader. A read-ahead block that nobody has read yet never leaves for speculation, however old it is: a
+design that dropped the oldest halved the speed of a load. Rank 2 keeps a slow disk out of a reader's way.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from lazyfs.core.fetchqueue import Urgency
+
+Key = TypeVar("Key", bound=Hashable)
+
+DEMAND_SHARE = 8
+"""One part in this many of the budget is kept for demand: speculation never fills it."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    size_bytes: int
+    urgency: Urgency
+    order: int
+    landed: bool = False
+    read: bool = False
+    spent: bool = False
+    settled: bool = False
+    stored: bool = False
+    touched_at_s: float = 0.0
+
+
+class Ledger(Generic[Key]):
+    """The memory budget. All times are seconds of one monotonic clock, given by the caller."""
+
+    def __init__(self, capacity_bytes: int) -> None:
+        self.capacity_bytes = capacity_bytes
+        self._entries: dict[Key, _Entry] = {}
+        self._used_bytes = 0
+        self._landings = 0
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all blocks in flight or landed."""
+        return self._used_bytes
+
+    def admit(self, key: Key, size_bytes: int, urgency: Urgency) -> tuple[Key, ...] | None:
+        """Make room for a flight of `key`.
+
+        Returns the blocks that had to leave (the ledger has forgotten them), or None, with nothing changed,
+        when there is no room now. A block larger than the whole budget is admitted alone, for demand only:
+        a reader must get on.
+        """
+        assert key not in self._entries, "one block, one flight"
+        limit = self.capacity_bytes
+        if urgency is not Urgency.DEMAND:
+            limit -= limit // DEMAND_SHARE
+        elif size_bytes > limit and not self._entries:
+            limit = size_bytes
+        victims = self._victims(self._used_bytes + size_bytes - limit, urgency)
+        if victims is None:
+            return None
+        for victim in victims:
+            self.drop(victim)
+        self._entries[key] = _Entry(size_bytes, urgency, 0)
+        self._used_bytes += size_bytes
+        return victims
+
+    def _victims(self, excess_bytes: int, urgency: Urgency) -> tuple[Key, ...] | None:
+        """Choose blocks of at least `excess_bytes` that may leave for `urgency`."""
+        if excess_bytes <= 0:
+            return ()
+        ranked = []
+        for key, entry in self._entries.items():
+            rank = _rank(entry, urgency)
+            if rank is not None:
+                ranked.append((rank, key))
+        ranked.sort(key=lambda candidate: candidate[0])
+        victims = []
+        for _, key in ranked:
+            victims.append(key)
+            excess_bytes -= self._entries[key].size_bytes
+            if excess_bytes <= 0:
+                return tuple(victims)
+        return None
+
+    def land(self, key: Key, now_s: float) -> None:
+        """Say that the whole block is in memory."""
+        entry = self._entries[key]
+        self._landings += 1
+        entry.landed, entry.order, entry.touched_at_s = True, self._landings, now_s
+
+    def touch(self, key: Key, stop: int, now_s: float) -> bool:
+        """Say that a reader got the block's bytes before `stop`; return whether it became spent by that.
+
+        Nothing happens if the block has left meanwhile.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            return False
+        entry.read, entry.touched_at_s = True, now_s
+        before, entry.spent = entry.spent, entry.spent or stop >= entry.size_bytes
+        return entry.spent and not before
+
+    def settle(self, key: Key, *, stored: bool) -> None:
+        """Say that the store has the block, or that it never will; nothing if the block has left."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.settled, entry.stored = True, stored
+
+    def drop(self, key: Key) -> None:
+        """Forget a block: it has left memory, or its flight has failed."""
+        self._used_bytes -= self._entries.pop(key).size_bytes
+
+    def idle(self, stored_before_s: float, any_before_s: float) -> tuple[Key, ...]:
+        """Return what may leave for lack of use.
+
+        That is every stored block untouched since `stored_before_s`, and every settled one untouched since
+        `any_before_s`: those nobody can get back without the network.
+        """
+        return tuple(
+            key
+            for key, entry in self._entries.items()
+            if entry.landed
+            and entry.settled
+            and entry.touched_at_s < (stored_before_s if entry.stored else any_before_s)
+        )
+
+
+def _rank(entry: _Entry, urgency: Urgency) -> tuple[int, float] | None:
+    """Return the sort key of a block that may leave for `urgency`; None when it may not."""
+    if not entry.landed:
+        return None
+    if entry.spent and entry.settled:
+        return 0, entry.touched_at_s
+    if entry.stored and not entry.read and entry.urgency is Urgency.WARMUP:
+        return 1, -entry.order
+    if entry.spent and urgency is not Urgency.WARMUP:
+        return 2, entry.touched_at_s
+    if urgency is not Urgency.DEMAND:
+        return None
+    return (3 if entry.stored else 4), entry.touched_at_s

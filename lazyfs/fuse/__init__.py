@@ -1,0 +1,1 @@
+"""The kernel edge: the only package that knows FUSE. It translates requests and decides nothing."""

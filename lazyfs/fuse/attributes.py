@@ -1,0 +1,54 @@
+"""What the kernel is told of a node. A function of the manifest alone, so it never changes while mounted."""
+
+import os
+import stat
+
+import pyfuse3
+
+from lazyfs.core.manifest import Node
+
+STATUS_DIRECTORY = 2
+STATUS_FILE = 3
+STATUS_BYTES = 16 << 10
+"""The status document is padded with blanks to this size: a file whose size changes confuses readers."""
+
+FOREVER_S = 365 * 24 * 3600.0
+"""Attributes, names and missing names are cached by the kernel for as long as it likes: nothing changes."""
+
+
+def attributes(node: Node) -> pyfuse3.EntryAttributes:
+    """Return a node's attributes: read-only, owned by whoever mounted."""
+    if node.blob is None:
+        return _entry(node.inode, stat.S_IFDIR | 0o555, 0, 0)
+    return _entry(node.inode, stat.S_IFREG | 0o444, node.blob.size_bytes, node.blob.modified_ns)
+
+
+def status_attributes(inode: int, now_ns: int) -> pyfuse3.EntryAttributes:
+    """Return the attributes of `.lazyfs` and of `.lazyfs/status.json`."""
+    if inode == STATUS_DIRECTORY:
+        return _entry(inode, stat.S_IFDIR | 0o555, 0, now_ns)
+    entry = _entry(inode, stat.S_IFREG | 0o444, STATUS_BYTES, now_ns)
+    entry.attr_timeout = 0
+    return entry
+
+
+def missing() -> pyfuse3.EntryAttributes:
+    """Return what says "there is no such name, and there never will be"."""
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(0)
+    entry.entry_timeout = FOREVER_S
+    return entry
+
+
+def _entry(inode: int, mode: int, size_bytes: int, modified_ns: int) -> pyfuse3.EntryAttributes:
+    entry = pyfuse3.EntryAttributes()
+    entry.st_ino = pyfuse3.InodeT(inode)
+    entry.st_mode = pyfuse3.ModeT(mode)
+    entry.st_nlink = 2 if stat.S_ISDIR(mode) else 1
+    entry.st_uid, entry.st_gid = os.geteuid(), os.getegid()
+    entry.st_size = size_bytes
+    entry.st_blksize = 1 << 20
+    entry.st_blocks = -(-size_bytes // 512)
+    entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = modified_ns
+    entry.entry_timeout = entry.attr_timeout = FOREVER_S
+    return entry

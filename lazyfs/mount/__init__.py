@@ -1,0 +1,8 @@
+"""The composition root and the life cycle of a mount: resolve -> mount -> ready -> drain -> unmount.
+
+The only package that knows every part.
+"""
+
+from lazyfs.mount.lifecycle import mount
+
+__all__ = ["mount"]

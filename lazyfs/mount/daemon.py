@@ -1,0 +1,83 @@
+"""`lazyfs mount --daemon`: the command returns when the mount is ready, and the mount stays."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lazyfs.errors import LazyfsError
+from lazyfs.telemetry.status import Status
+
+Ready = Callable[[Status], None]
+
+
+def default_log_file(mountpoint: Path) -> Path:
+    """Return where a daemon writes its log when it was not told."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    directory = Path("/var/log/lazyfs") if os.geteuid() == 0 else Path(state) / "lazyfs"
+    return directory / (str(mountpoint).strip("/").replace("/", "-") + ".log")
+
+
+def run_detached(work: Callable[[Ready], None], log_file: Path) -> dict[str, Any]:
+    """Run `work` in a detached process; return once it has said that it is ready, with its status.
+
+    `work` is given a function to call when it is ready. Nothing may have started a thread before.
+
+    Raises:
+        LazyfsError: what `work` raised before it was ready, with the same cause, cure and exit code.
+
+    """
+    log_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _live_on(work, writing, log_file)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    if not said:
+        raise LazyfsError("the mount process ended without a word", f"see its log, {log_file}")
+    document: dict[str, Any] = json.loads(said)
+    if "error" in document:
+        raise _Failed(document)
+    return document
+
+
+class _Failed(LazyfsError):
+    """What the detached process raised; its exit code comes with it."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        super().__init__(document["error"], document["cure"])
+        self.exit_code = document["exit_code"]  # type: ignore[misc]
+
+
+def _live_on(work: Callable[[Ready], None], writing: int, log_file: Path) -> NoReturn:
+    """Leave the terminal and the session behind, then work."""
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    with open(os.devnull) as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 0)
+    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    told = False
+
+    def tell(document: dict[str, Any]) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            os.write(writing, json.dumps(document).encode())
+            os.close(writing)
+
+    try:
+        work(lambda status: tell(json.loads(status.to_json())))
+    except LazyfsError as error:
+        tell({"error": error.cause, "cure": error.cure, "exit_code": error.exit_code})
+        sys.exit(error.exit_code)
+    sys.exit(0)

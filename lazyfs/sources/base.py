@@ -1,0 +1,51 @@
+"""What every source promises; `tests/sources/contract.py` holds each of them to it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from lazyfs.core.blob import BlobRef
+from lazyfs.core.location import Location
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to reach a source, beyond what the environment says."""
+
+    endpoint_url: str | None = None
+    anonymous: bool = False
+    addressing_style: str | None = None
+
+
+class Source(Protocol):
+    """A place that holds blobs. Blocking, and safe to call from several threads at once."""
+
+    def list(self) -> Iterator[BlobRef]:
+        """Yield every object below the address, its version pinned.
+
+        Called once, at mount. Names are relative to the address; what cannot be a file name is yielded too
+        (the manifest refuses it, and says so).
+
+        Raises:
+            SourceMissing: when there is no such place, or nothing in it.
+            AccessDenied: when the credentials are refused, or missing.
+            SourceUnavailable: when the place cannot be reached.
+
+        """
+        ...
+
+    def locate(self, blob: BlobRef) -> Location:
+        """Return where the pinned version of `blob` can be read, for a while.
+
+        The caller keeps the answer until it expires or is refused.
+
+        Raises:
+            AccessDenied: when the credentials no longer do.
+            SourceUnavailable: when the place that signs cannot be reached.
+
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...

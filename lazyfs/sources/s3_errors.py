@@ -1,0 +1,145 @@
+"""What botocore's exceptions mean to a user: the cause in one line, and the cure."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from botocore import exceptions as aws
+from urllib3.exceptions import NameResolutionError
+
+from lazyfs.errors import (
+    AccessDenied,
+    LazyfsError,
+    SourceMissing,
+    SourceThrottled,
+    SourceUnavailable,
+    SourceUntrusted,
+    UsageError,
+)
+
+_SERVER_ERROR = 500
+
+# What the server's error codes mean: our error, cause and cure. HEAD replies have no body, so no code but the
+# status.
+_Meaning = tuple[type[LazyfsError], str, str]
+_SHORT_OF_RIGHTS: _Meaning = (
+    AccessDenied,
+    "access to bucket {bucket} is denied ({answer})",
+    "the identity needs s3:ListBucket and s3:GetObject; for a public bucket use --anonymous",
+)
+_WRONG_KEYS: _Meaning = (
+    AccessDenied,
+    "the credentials are wrong ({answer})",
+    "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+)
+_EXPIRED: _Meaning = (AccessDenied, "the credentials have expired ({answer})", "renew them")
+_NO_OBJECT: _Meaning = (SourceMissing, "no such object in bucket {bucket}", "check the prefix")
+_SLOW_DOWN: _Meaning = (SourceThrottled, "bucket {bucket}: {answer}", "try again later")
+_ANSWERS: dict[str, _Meaning] = {
+    "NoSuchBucket": (SourceMissing, "there is no bucket {bucket}", "check its name and --endpoint-url"),
+    "RequestTimeTooSkewed": (AccessDenied, "this machine's clock is wrong ({answer})", "set it by NTP"),
+    **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "NotFound", "404"), _NO_OBJECT),
+    **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "Forbidden", "403", "401"), _SHORT_OF_RIGHTS),
+    **dict.fromkeys(("InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"), _WRONG_KEYS),
+    **dict.fromkeys(("ExpiredToken", "TokenRefreshRequired", "RequestExpired"), _EXPIRED),
+    **dict.fromkeys(("SlowDown", "Throttling", "TooManyRequests", "503", "429"), _SLOW_DOWN),
+}
+
+
+def translate(error: Exception, bucket: str) -> LazyfsError:
+    """Return our error for one of botocore's, or for the ValueError it raises for a malformed endpoint."""
+    if isinstance(error, aws.ClientError):
+        return _answered(error, bucket)
+    for kinds, ours in _RAISED:
+        if isinstance(error, kinds):
+            return ours(error, bucket)
+    return LazyfsError(f"S3 bucket {bucket}: {_one_line(error)}")
+
+
+def _answered(error: aws.ClientError, bucket: str) -> LazyfsError:
+    """Return the error for what the server answered."""
+    said: Any = error.response.get("Error", {})
+    code, message = str(said.get("Code", "")), " ".join(str(said.get("Message", "")).split())
+    answer = f"{code}: {message}".rstrip(": .")
+    if code in _ANSWERS:
+        ours, cause, cure = _ANSWERS[code]
+        return ours(cause.format(bucket=bucket, answer=answer), cure)
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+        return SourceUnavailable(f"bucket {bucket}: the server failed ({answer})", "try again later")
+    return LazyfsError(f"bucket {bucket}: {answer}", "check the bucket's name, region and --endpoint-url")
+
+
+def _host(error: Exception) -> str:
+    """Return the host an error is about, without path, query or credentials."""
+    url = str(getattr(error, "kwargs", {}).get("endpoint_url", ""))
+    return urlsplit(url).netloc.rpartition("@")[2] or "the endpoint"
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
+
+
+def _credentials(error: Exception, _bucket: str) -> LazyfsError:
+    if isinstance(error, aws.NoCredentialsError):
+        return AccessDenied(
+            "there are no AWS credentials",
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --anonymous for a public bucket",
+        )
+    return AccessDenied(f"AWS credentials: {_one_line(error)}", "correct the AWS configuration")
+
+
+def _unreachable(error: Exception, _bucket: str) -> LazyfsError:
+    cause = getattr(error, "kwargs", {}).get("error")
+    if isinstance(cause, NameResolutionError):
+        return SourceUnavailable(f"cannot resolve {_host(error)}", "check --endpoint-url and DNS")
+    return SourceUnavailable(
+        f"cannot connect to {_host(error)}", "check --endpoint-url, and that the server runs"
+    )
+
+
+def _untrusted(error: Exception, _bucket: str) -> LazyfsError:
+    return SourceUntrusted(
+        f"TLS with {_host(error)} failed ({_one_line(getattr(error, 'kwargs', {}).get('error', error))})",
+        "set AWS_CA_BUNDLE to the CA that signed the server's certificate, or correct the URL's scheme",
+    )
+
+
+def _late(error: Exception, _bucket: str) -> LazyfsError:
+    return SourceUnavailable(f"no answer from {_host(error)} in time", "check the network and proxies")
+
+
+def _proxy(error: Exception, _bucket: str) -> LazyfsError:
+    proxy = urlsplit(str(getattr(error, "kwargs", {}).get("proxy_url", ""))).netloc.rpartition("@")[2]
+    return SourceUnavailable(
+        f"cannot connect to the proxy {proxy}", "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
+    )
+
+
+def _broken(error: Exception, bucket: str) -> LazyfsError:
+    return SourceUnavailable(f"bucket {bucket}: {_one_line(error)}", "try again later")
+
+
+def _malformed(error: Exception, bucket: str) -> LazyfsError:
+    return UsageError(f"bucket {bucket}: {_one_line(error)}", "correct the bucket's name, region or endpoint")
+
+
+# The first that fits counts: subclasses stand before what they derive from.
+_RAISED: tuple[tuple[tuple[type[Exception], ...], Callable[[Exception, str], LazyfsError]], ...] = (
+    (
+        (
+            aws.NoCredentialsError,
+            aws.PartialCredentialsError,
+            aws.CredentialRetrievalError,
+            aws.ProfileNotFound,
+            aws.TokenRetrievalError,
+            aws.SSOError,
+        ),
+        _credentials,
+    ),
+    ((aws.SSLError,), _untrusted),
+    ((aws.ProxyConnectionError,), _proxy),
+    ((aws.ConnectTimeoutError, aws.ReadTimeoutError), _late),
+    ((aws.EndpointConnectionError,), _unreachable),
+    ((aws.ConnectionError, aws.HTTPClientError), _broken),
+    ((aws.ParamValidationError, aws.InvalidRegionError, aws.EndpointProviderError, ValueError), _malformed),
+)

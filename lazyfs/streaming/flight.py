@@ -1,0 +1,102 @@
+"""A block's memory, and the flight that fills it."""
+
+import copy
+import mmap
+import time
+from enum import StrEnum
+
+import trio
+
+from lazyfs.core.blob import BlockKey, page_aligned
+from lazyfs.core.fetchqueue import Urgency
+from lazyfs.errors import LazyfsError
+
+HUGE_PAGE_BYTES = 2 << 20
+
+
+class Tier(StrEnum):
+    """Where the bytes of a read were."""
+
+    MEMORY = "memory"
+    DISK = "disk"
+    NETWORK = "network"
+
+
+class Block:
+    """One block's bytes in an anonymous mapping of its own, in whole pages for direct I/O.
+
+    Never recycled by hand: readers hold views, and the mapping goes when the last view goes. (A recycled
+    buffer under a view that is being sent would be silent corruption.) Huge pages halve the CPU time of
+    filling it.
+    """
+
+    __slots__ = ("filled_bytes", "pages", "size_bytes")
+
+    def __init__(self, size_bytes: int) -> None:
+        buffer = mmap.mmap(-1, page_aligned(size_bytes), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        if size_bytes >= HUGE_PAGE_BYTES:
+            buffer.madvise(mmap.MADV_HUGEPAGE)
+        self.pages = memoryview(buffer)
+        self.size_bytes = size_bytes
+        self.filled_bytes = 0
+        """So much of the front is there, and right; it never shrinks."""
+
+    def cut(self, start: int, stop: int) -> memoryview:
+        """Return a view of bytes that are there."""
+        assert stop <= self.filled_bytes, "bytes that have not landed"
+        return self.pages[start:stop]
+
+
+class Flight:
+    """A block on its way: queued, fetched, then landed or failed. The loader's, not a reader's."""
+
+    def __init__(self, key: BlockKey, urgency: Urgency, tier: Tier, now_s: float, deadline_s: float) -> None:
+        self.key = key
+        self.urgency = urgency
+        self.tier = tier
+        self.began_at_s = now_s
+        self.deadline_at_s = deadline_s
+        self.attempt = 0
+        self.relocated = False
+        self.repairing = False
+        self.block: Block | None = None
+        self.error: LazyfsError | None = None
+        self.waiting = 0
+        """How many readers wait. Lane threads look at it; only the trio thread changes it."""
+        self.waiting_since_s: float | None = None
+        self._lot = trio.lowlevel.ParkingLot()
+
+    def _reached(self, stop: int) -> bool:
+        return self.block is not None and self.block.filled_bytes >= stop
+
+    async def reach(self, stop: int) -> Block:
+        """Wait until the block's bytes before `stop` are there; return it.
+
+        No wake-up is lost: a waiter announces itself and then looks, a lane thread fills and then looks for
+        waiters, and the interpreter lock orders the four.
+
+        Raises:
+            LazyfsError: when the flight failed before it got there.
+
+        """
+        self.waiting += 1
+        if self.waiting_since_s is None:
+            # Not trio's clock: the HTTP thread must be able to tell how long that is ago.
+            self.waiting_since_s = time.monotonic()
+        try:
+            while self.error is None and not self._reached(stop):
+                await self._lot.park()
+        finally:
+            self.waiting -= 1
+            if not self.waiting:
+                self.waiting_since_s = None
+        if not self._reached(stop):
+            assert self.error is not None
+            # A copy each: raising one object in several tasks would mix their tracebacks.
+            raise copy.copy(self.error)
+        assert self.block is not None
+        return self.block
+
+    def wake(self) -> None:
+        """Let every waiter look again."""
+        self._lot.unpark_all()

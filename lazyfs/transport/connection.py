@@ -1,0 +1,239 @@
+"""One HTTP/1.1 connection: dial, send a GET, read its body straight into a buffer.
+
+urllib3's connection classes do what is delicate and not ours: TCP, TLS with verification, proxies. The body
+of a reply with a known length is then received from the socket itself, a piece of up to 1 MiB per system call
+(MSG_WAITALL) with the interpreter lock released. Against reading through http.client that took 0.31 cpu
+seconds a gigabyte instead of 0.45, and woke the other threads a tenth as often (docs/adr/0005).
+
+Every wait has a bound: `Patience`.
+"""
+
+import http.client
+import os
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3.exceptions
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.response import BaseHTTPResponse
+from urllib3.util import make_headers
+
+from lazyfs.errors import BadResponse, LazyfsError, SourceUnavailable, SourceUntrusted
+
+PIECE_BYTES = 1 << 20
+"""How much is received between two reports of progress."""
+_DRAIN_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection waits, in seconds: to connect, for the first byte, for any next byte."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 20.0
+    stall_s: float = 15.0
+
+
+class Reply:
+    """The head of a reply; its body is read once, in order, with `readinto`."""
+
+    def __init__(self, response: BaseHTTPResponse, sock: socket.socket, host: str) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self._response = response
+        self._sock = sock
+        self._host = host
+        self._head_read = False
+        self._received = 0
+        self._ended = False
+        length = response.headers.get("Content-Length", "")
+        chunked = "Transfer-Encoding" in response.headers
+        self.length = int(length) if length.isascii() and length.isdigit() and not chunked else None
+
+    def readinto(self, into: memoryview, landed: Callable[[int], None] | None = None) -> int:
+        """Fill `into` and return its length; less only when the body ended before.
+
+        `landed` is told, after each piece, how many bytes of `into` are there.
+
+        Raises:
+            SourceUnavailable: on a stall or a broken connection.
+
+        """
+        filled = 0
+        with translated(self._host):
+            while filled < len(into):
+                got = self._receive(into[filled : filled + PIECE_BYTES])
+                if not got:
+                    break
+                filled += got
+                if landed is not None:
+                    landed(filled)
+        return filled
+
+    def _receive(self, into: memoryview) -> int:
+        """Receive at least one byte; 0 at the end of the body."""
+        if self.length is None or not self._head_read:
+            # What came with the head waits in http.client's buffer; chunked bodies are decoded there.
+            self._head_read = True
+            chunk = self._response.read1(min(len(into), _DRAIN_BYTES), decode_content=False)
+            into[: len(chunk)] = chunk
+            got = len(chunk)
+        elif isinstance(self._sock, ssl.SSLSocket):
+            got = self._sock.recv_into(into)
+        else:
+            got = self._sock.recv_into(into, len(into), socket.MSG_WAITALL)
+        self._received += got
+        self._ended = not got
+        return got
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body was read to its end, so that the connection is good for another request."""
+        return self._received == self.length or (self.length is None and self._ended)
+
+    def expect_end(self) -> None:
+        """Check that a body of unknown length has ended.
+
+        Raises:
+            BadResponse: when it goes on.
+
+        """
+        if self.length is None and self._receive(memoryview(bytearray(1))):
+            raise BadResponse(f"{self._host} sent more than was asked for")
+
+    def text(self, limit_bytes: int = 4096) -> str:
+        """Return the start of the body, for error messages."""
+        buffer = bytearray(min(limit_bytes, limit_bytes if self.length is None else self.length))
+        return buffer[: self.readinto(memoryview(buffer))].decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Let go of the reply; the connection is free for the next request if it is `complete`."""
+        self._response.close()
+
+
+class Connection:
+    """A keep-alive connection to the origin (scheme, host, port) of a URL."""
+
+    def __init__(self, url: SplitResult, patience: Patience, tls: ssl.SSLContext | None) -> None:
+        self.host = url.netloc.rpartition("@")[2]
+        self._patience = patience
+        self._absolute = False
+        self._proxy_headers: dict[str, str] = {}
+        self._connection = self._prepare(url, tls)
+        self.used = False
+
+    def _prepare(self, url: SplitResult, tls: ssl.SSLContext | None) -> HTTPConnection:
+        """Make the unconnected connection: direct, through a forwarding proxy, or through a tunnel."""
+        https, host = url.scheme == "https", url.hostname or ""
+        port = url.port or (443 if https else 80)
+        proxy = _proxy_for(url)
+        peer, peer_port = (host, port) if proxy is None else (proxy.hostname or "", proxy.port or 80)
+        timeout = self._patience.connect_s
+        connection = (
+            HTTPSConnection(peer, peer_port, timeout=timeout, ssl_context=tls)
+            if https
+            else HTTPConnection(peer, peer_port, timeout=timeout)
+        )
+        if proxy is not None:
+            self._proxy_headers = _proxy_authorization(proxy)
+            self._absolute = not https
+            if https:
+                connection.set_tunnel(host, port, self._proxy_headers)
+        return connection
+
+    def get(self, url: SplitResult, headers: Mapping[str, str]) -> Reply:
+        """Send a GET for `url` and return the head of the reply.
+
+        Raises:
+            SourceUnavailable: when no proper head comes in time.
+            SourceUntrusted: when the server's certificate cannot be verified.
+
+        """
+        target = url.geturl() if self._absolute else url._replace(scheme="", netloc="").geturl() or "/"
+        sent = {**headers, **(self._proxy_headers if self._absolute else {})}
+        with translated(self.host):
+            if self._connection.sock is None:
+                self._connect()
+            self.used = True
+            # http.client forgets the socket when the server says "Connection: close"; the reply needs it.
+            sock = self._connection.sock
+            self._connection.timeout = self._patience.first_byte_s
+            self._connection.request("GET", target, headers=sent, preload_content=False, decode_content=False)
+            response = self._connection.getresponse()
+            # Blocking from here on, with the kernel's own time-out: MSG_WAITALL needs that.
+            sock.settimeout(self._patience.stall_s if isinstance(sock, ssl.SSLSocket) else None)
+        return Reply(response, sock, self.host)
+
+    def _connect(self) -> None:
+        self._connection.timeout = self._patience.connect_s
+        self._connection.connect()
+        seconds, fraction = divmod(self._patience.stall_s, 1)
+        limit = struct.pack("ll", int(seconds), int(fraction * 1e6))
+        self._connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+
+    def close(self) -> None:
+        """Close the socket, if there is one."""
+        self._connection.close()
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return a verifying context; AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE name another CA file.
+
+    Raises:
+        SourceUntrusted: when that file cannot be read.
+
+    """
+    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    try:
+        return ssl.create_default_context(cafile=bundle or None)
+    except (OSError, ssl.SSLError) as error:
+        raise SourceUntrusted(
+            f"cannot read the CA bundle {bundle}: {error}", "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE"
+        ) from None
+
+
+def _proxy_for(url: SplitResult) -> SplitResult | None:
+    """Return the proxy the usual environment variables name for `url`."""
+    address = getproxies().get(url.scheme)
+    if not address or proxy_bypass(url.netloc.rpartition("@")[2]):
+        return None
+    return urlsplit(address if "://" in address else f"http://{address}")
+
+
+def _proxy_authorization(proxy: SplitResult) -> dict[str, str]:
+    if proxy.username is None:
+        return {}
+    credentials = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return dict(make_headers(proxy_basic_auth=credentials))
+
+
+@contextmanager
+def translated(host: str) -> Iterator[None]:
+    """Turn what sockets, TLS and HTTP raise into our errors, once."""
+    try:
+        yield
+    except LazyfsError:
+        raise
+    except ssl.SSLCertVerificationError as error:
+        raise SourceUntrusted(
+            f"the TLS certificate of {host} could not be verified: {error.verify_message}",
+            "set AWS_CA_BUNDLE to the CA that signed it",
+        ) from None
+    except (BlockingIOError, TimeoutError, urllib3.exceptions.TimeoutError):
+        raise SourceUnavailable(f"no answer from {host} in time") from None
+    except urllib3.exceptions.NameResolutionError:
+        raise SourceUnavailable(f"cannot resolve {host}") from None
+    except (http.client.HTTPException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise SourceUnavailable(f"connection to {host} failed: {_reason(error)}") from None
+
+
+def _reason(error: BaseException) -> str:
+    """Return what went wrong without addresses of Python objects."""
+    cause = error.__cause__ or error
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(cause) or type(cause).__name__
