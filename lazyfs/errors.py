@@ -119,6 +119,12 @@ class BadManifest(LazyfsError):
     """A snapshot file that is not a manifest."""
 
 
+class NoSuchFile(LazyfsError):
+    """A handle that stands for no file of the snapshot."""
+
+    errno = errno.ESTALE
+
+
 class ReadOnly(LazyfsError):
     """Somebody tried to change the mount."""
 

@@ -3,22 +3,26 @@
 One budget for the process, counted in blocks that live: in flight or landed. The ledger only decides; the
 loader holds the buffers and lets go of what the ledger names.
 
-A block's life: *in flight* -> *landed* -> maybe *read* -> *spent* (read to its end); beside that *settled*,
-once the store has it or has declined it. What leaves first, and for whom:
+A block's life: *in flight* -> *landed* -> maybe *read* -> *spent* (as many bytes served as it has); beside
+that *settled*, once the store has it or has declined it. What leaves first, and for whom:
 
 ====  =====================================================  ======================
 rank  block                                                  leaves for
 ====  =====================================================  ======================
-0     spent and settled, longest untouched first             anything
-1     stored, warmed up and unread, last landed first        anything
+0     spent and settled, or stored, read and idle for        anything
+      `IDLE_S`: longest untouched first
+1     stored, warmed up and unread, last landed first        anything, see below
 2     spent, its write still pending, longest untouched      demand, read-ahead
 3     stored, being read or read ahead, longest untouched    demand
 4     any other that has landed, longest untouched first     demand
 ====  =====================================================  ======================
 
 Rank 1 is last-landed first because warm-up moves forward: the last one landed is the one farthest ahead of
-any reader. A read-ahead block that nobody has read yet never leaves for speculation, however old it is: a
-design that dropped the oldest halved the speed of a load. Rank 2 keeps a slow disk out of a reader's way.
+any reader. While a reader follows close behind (it has begun a new block within `FOLLOWING_S`), they do not
+leave for warm-up: it would fetch and store blocks that the reader must then read back from disk, where
+waiting a little for the reader costs nobody anything. A read-ahead block that nobody has read yet never
+leaves for speculation, however old it is: a design that dropped the oldest halved the speed of a load. Rank 2
+keeps a slow disk out of a reader's way.
 """
 
 from collections.abc import Hashable
@@ -29,8 +33,14 @@ from lazyfs.core.fetchqueue import Urgency
 
 Key = TypeVar("Key", bound=Hashable)
 
+IDLE_S = 1.0
+FOLLOWING_S = 1.0
 DEMAND_SHARE = 8
 """One part in this many of the budget is kept for demand: speculation never fills it."""
+
+
+UNREAD = 1
+"""The rank of what was warmed up and is unread."""
 
 
 @dataclass(slots=True)
@@ -40,10 +50,18 @@ class _Entry:
     order: int
     landed: bool = False
     read: bool = False
-    spent: bool = False
+    served_bytes: int = 0
     settled: bool = False
     stored: bool = False
     touched_at_s: float = 0.0
+
+    @property
+    def spent(self) -> bool:
+        """Whether as many bytes were served as the block has.
+
+        The kernel asks for the pieces of a block out of order, so the last bytes do not mean the end.
+        """
+        return self.served_bytes >= self.size_bytes
 
 
 class Ledger(Generic[Key]):
@@ -54,13 +72,14 @@ class Ledger(Generic[Key]):
         self._entries: dict[Key, _Entry] = {}
         self._used_bytes = 0
         self._landings = 0
+        self._begun_at_s = float("-inf")
 
     @property
     def used_bytes(self) -> int:
         """Bytes of all blocks in flight or landed."""
         return self._used_bytes
 
-    def admit(self, key: Key, size_bytes: int, urgency: Urgency) -> tuple[Key, ...] | None:
+    def admit(self, key: Key, size_bytes: int, urgency: Urgency, now_s: float) -> tuple[Key, ...] | None:
         """Make room for a flight of `key`.
 
         Returns the blocks that had to leave (the ledger has forgotten them), or None, with nothing changed,
@@ -73,7 +92,7 @@ class Ledger(Generic[Key]):
             limit -= limit // DEMAND_SHARE
         elif size_bytes > limit and not self._entries:
             limit = size_bytes
-        victims = self._victims(self._used_bytes + size_bytes - limit, urgency)
+        victims = self._victims(self._used_bytes + size_bytes - limit, urgency, now_s)
         if victims is None:
             return None
         for victim in victims:
@@ -82,14 +101,15 @@ class Ledger(Generic[Key]):
         self._used_bytes += size_bytes
         return victims
 
-    def _victims(self, excess_bytes: int, urgency: Urgency) -> tuple[Key, ...] | None:
+    def _victims(self, excess_bytes: int, urgency: Urgency, now_s: float) -> tuple[Key, ...] | None:
         """Choose blocks of at least `excess_bytes` that may leave for `urgency`."""
         if excess_bytes <= 0:
             return ()
+        following = urgency is Urgency.WARMUP and now_s - self._begun_at_s < FOLLOWING_S
         ranked = []
         for key, entry in self._entries.items():
-            rank = _rank(entry, urgency)
-            if rank is not None:
+            rank = _rank(entry, urgency, now_s)
+            if rank is not None and not (following and rank[0] == UNREAD):
                 ranked.append((rank, key))
         ranked.sort(key=lambda candidate: candidate[0])
         victims = []
@@ -106,16 +126,19 @@ class Ledger(Generic[Key]):
         self._landings += 1
         entry.landed, entry.order, entry.touched_at_s = True, self._landings, now_s
 
-    def touch(self, key: Key, stop: int, now_s: float) -> bool:
-        """Say that a reader got the block's bytes before `stop`; return whether it became spent by that.
+    def touch(self, key: Key, served_bytes: int, now_s: float) -> bool:
+        """Say that a reader got so many bytes of the block; return whether that made it spent.
 
         Nothing happens if the block has left meanwhile.
         """
         entry = self._entries.get(key)
         if entry is None:
             return False
-        entry.read, entry.touched_at_s = True, now_s
-        before, entry.spent = entry.spent, entry.spent or stop >= entry.size_bytes
+        if not entry.read:
+            entry.read, self._begun_at_s = True, now_s
+        before = entry.spent
+        entry.touched_at_s = now_s
+        entry.served_bytes += served_bytes
         return entry.spent and not before
 
     def settle(self, key: Key, *, stored: bool) -> None:
@@ -143,14 +166,15 @@ class Ledger(Generic[Key]):
         )
 
 
-def _rank(entry: _Entry, urgency: Urgency) -> tuple[int, float] | None:
+def _rank(entry: _Entry, urgency: Urgency, now_s: float) -> tuple[int, float] | None:
     """Return the sort key of a block that may leave for `urgency`; None when it may not."""
     if not entry.landed:
         return None
-    if entry.spent and entry.settled:
+    idle = entry.stored and entry.read and now_s - entry.touched_at_s >= IDLE_S
+    if idle or (entry.spent and entry.settled):
         return 0, entry.touched_at_s
     if entry.stored and not entry.read and entry.urgency is Urgency.WARMUP:
-        return 1, -entry.order
+        return UNREAD, -entry.order
     if entry.spent and urgency is not Urgency.WARMUP:
         return 2, entry.touched_at_s
     if urgency is not Urgency.DEMAND:

@@ -1,1 +1,1 @@
-"""`lazyfs demo`: the whole story on one machine, with a real S3 server. Tests use the same server and link."""
+"""`lazyfs demo`: the whole story on one machine, with a real S3 server that the tests use too."""

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from lazyfs.errors import LazyfsError
 
@@ -43,7 +44,7 @@ class SeaweedFS:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def __enter__(self) -> "SeaweedFS":
+    def __enter__(self) -> Self:
         """Start the server and wait until it answers.
 
         Raises:

@@ -1,4 +1,4 @@
-"""FUSE requests -> the tree and the reader. A protocol adapter: it translates and decides nothing.
+"""FUSE requests -> the tree. A protocol adapter: it translates and decides nothing. READ is the courier's.
 
 A handler may raise `FUSEError` only: any other exception would end the mount. `replies_errno` is the one
 place where our errors become errno, and where anything unforeseen becomes EIO with a traceback in the log.
@@ -9,16 +9,14 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 
-from lazyfs.core.blob import ByteRange
 from lazyfs.core.manifest import RESERVED_NAME, ROOT_INODE, Node
 from lazyfs.errors import LazyfsError, ReadOnly
 from lazyfs.fuse.attributes import (
-    STATUS_BYTES,
     STATUS_DIRECTORY,
     STATUS_FILE,
     attributes,
@@ -33,12 +31,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Handler = Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]
-Read = Callable[[int, ByteRange], Awaitable[memoryview | bytes]]
-"""`BlobReader.read`."""
 
 STATUS_NAME = b"status.json"
-STATUS_AGE_S = 0.2
-"""So long one rendering serves, for readers that read it in pieces."""
 BLOCK_BYTES = 4096
 
 
@@ -69,13 +63,10 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, nodes: dict[int, Node], read: Read, status: Callable[[], str], meter: Meter) -> None:
+    def __init__(self, nodes: dict[int, Node], meter: Meter) -> None:
         super().__init__()
         self.meter = meter
         self._nodes = nodes
-        self._read = read
-        self._status = status
-        self._rendered: tuple[float, bytes] = (-STATUS_AGE_S, b"")
         self._listings: dict[int, list[tuple[bytes, int]]] = {}
 
     # -- names ---------------------------------------------------------------------------------------
@@ -125,7 +116,7 @@ class Operations(pyfuse3.Operations):
             if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, place + 1):
                 return
 
-    # -- bytes ---------------------------------------------------------------------------------------
+    # -- files ---------------------------------------------------------------------------------------
 
     @replies_errno
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
@@ -137,26 +128,6 @@ class Operations(pyfuse3.Operations):
         if self._node(inode).blob is None:
             raise pyfuse3.FUSEError(errno.EISDIR)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), keep_cache=True)
-
-    @replies_errno
-    async def read(self, fh: int, off: int, size: int) -> Any:  # bytes, or a view: pyfuse3 sends either
-        """Return exactly the bytes asked for, cut only at the end of the file: a gap would become zeros."""
-        if fh == STATUS_FILE:
-            return self._status_document()[off : off + size]
-        blob = self._node(fh).blob
-        if blob is None:
-            raise pyfuse3.FUSEError(errno.EISDIR)
-        if off >= blob.size_bytes or not size:
-            return b""
-        return await self._read(fh, ByteRange(off, min(off + size, blob.size_bytes)))
-
-    def _status_document(self) -> bytes:
-        rendered_at_s, document = self._rendered
-        if time.monotonic() - rendered_at_s > STATUS_AGE_S:
-            document = self._status().encode().ljust(STATUS_BYTES - 1) + b"\n"
-            assert len(document) == STATUS_BYTES, "the status document outgrew its file"
-            self._rendered = (time.monotonic(), document)
-        return document
 
     async def flush(self, fh: int) -> None:
         """Nothing to flush."""

@@ -10,6 +10,7 @@ from lazyfs.core.blob import BlockKey, Grid
 from lazyfs.core.ledger import Ledger
 from lazyfs.core.manifest import Manifest
 from lazyfs.core.plan import Planner
+from lazyfs.fuse.content import Content
 from lazyfs.fuse.operations import Operations
 from lazyfs.mount.memory import auto_budget_bytes, limit_bytes
 from lazyfs.mount.report import Reporter
@@ -33,6 +34,7 @@ class Parts:
     writer: Writer | None
     store: Store | None
     operations: Operations
+    content: Content
     reporter: Reporter
     meter: Meter
 
@@ -63,8 +65,8 @@ def assemble(
     writer = loader.keep_with(store.write) if store is not None else None
     reporter = Reporter(manifest, mountpoint, (loader, warmer, ledger, store), meter, started_at_s)
     reader = BlobReader(loader, planner, grid, meter)
-    operations = Operations(nodes, reader.read, lambda: reporter.status().to_json(), meter)
-    return Parts(loader, writer, store, operations, reporter, meter)
+    content = Content(nodes, reader, lambda: reporter.status().to_json())
+    return Parts(loader, writer, store, Operations(nodes, meter), content, reporter, meter)
 
 
 def _has_nothing(_key: BlockKey) -> bool:

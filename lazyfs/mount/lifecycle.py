@@ -13,9 +13,9 @@ from lazyfs.config import MountOptions
 from lazyfs.core.manifest import Manifest, build
 from lazyfs.errors import MountpointError, SourceMissing
 from lazyfs.fuse.channel import Channel, detach, open_channel
+from lazyfs.fuse.courier import Courier
 from lazyfs.fuse.liveness import STATUS_FILE
 from lazyfs.fuse.mountinfo import mounted_at
-from lazyfs.fuse.session import serve
 from lazyfs.fuse.tuning import tune
 from lazyfs.mount.assembly import Parts, assemble
 from lazyfs.mount.preflight import claimed
@@ -98,7 +98,9 @@ async def _run(
     async with trio.open_nursery() as nursery:
 
         async def serving() -> None:
-            await serve(channel.fd, parts.operations)
+            content = parts.content
+            courier = Courier(channel.fd, parts.operations, content.read_now, content.read_later, parts.meter)
+            await courier.run()
             nursery.cancel_scope.cancel()  # somebody unmounted
 
         async def ending() -> None:
@@ -124,8 +126,10 @@ async def _run(
 
 
 async def _become_ready(channel: Channel, parts: Parts, options: MountOptions) -> None:
-    """Tune the mount and wait until its directory answers. From threads: never touch one's own mount."""
+    """Wait until the directory answers, then tune the mount. From threads: never touch one's own mount."""
     reporter, path = parts.reporter, channel.mountpoint
+    # First of all an answer: the reply to INIT sets the read-ahead, and would undo what was tuned before.
+    await trio.to_thread.run_sync(os.listdir, path, abandon_on_cancel=True)
     mounted = mounted_at(path)
     if mounted is None:
         raise MountpointError(f"{path} was unmounted while it was being mounted", "mount it again")
@@ -134,7 +138,6 @@ async def _become_ready(channel: Channel, parts: Parts, options: MountOptions) -
     )
     for message in reporter.untuned:
         log.warning("untuned what=%r", message)
-    await trio.to_thread.run_sync(os.listdir, path, abandon_on_cancel=True)
     status = reporter.status()
     reporter.ready_after_s = time.time() - status.started_at
     log.info(

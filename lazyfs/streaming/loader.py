@@ -18,7 +18,7 @@ from lazyfs.core.fetchqueue import FetchQueue, Urgency
 from lazyfs.core.ledger import Ledger
 from lazyfs.errors import BlobChanged, BlockCorrupt, LazyfsError, SourceThrottled
 from lazyfs.streaming.fetcher import Blobs, Fetcher
-from lazyfs.streaming.flight import Block, Flight, Tier
+from lazyfs.streaming.flight import Block, Buffers, Flight, Tier
 from lazyfs.streaming.warmer import Warmer
 from lazyfs.streaming.writer import STORED, Writer
 from lazyfs.telemetry.metrics import (
@@ -87,6 +87,7 @@ class BlockLoader:
         self._pools = {Tier.DISK: _Pool(), Tier.NETWORK: _Pool()}
         self._blocks: dict[BlockKey, Block] = {}
         self._flights: dict[BlockKey, Flight] = {}
+        self._buffers = Buffers()
         self._changed: dict[int, BlobChanged] = {}
         self._landed: set[BlockKey] = set()
         self._retries: trio.Nursery | None = None
@@ -125,12 +126,16 @@ class BlockLoader:
             LazyfsError: when it could not be had.
 
         """
-        flight, _ = self.demand(key)
-        return await flight.reach(stop)
+        while True:
+            flight, _ = self.demand(key)
+            block = await flight.reach(stop)
+            # It may have left memory between its landing and our turn: after every await, look again.
+            if self._blocks.get(key) is block:
+                return block
 
-    def served(self, key: BlockKey, stop: int) -> None:
-        """Say that a reader was given the block's bytes up to `stop`."""
-        if self._ledger.touch(key, stop, trio.current_time()):
+    def served(self, key: BlockKey, count_bytes: int) -> None:
+        """Say that a reader was given so many of the block's bytes."""
+        if self._ledger.touch(key, count_bytes, trio.current_time()):
             self.wake()
 
     def hint(self, keys: Iterable[BlockKey], urgency: Urgency) -> None:
@@ -218,15 +223,21 @@ class BlockLoader:
         if flight.block is not None:
             return True
         size = self._blobs.span(key).size_bytes
-        victims = self._ledger.admit(key, size, urgency)
+        victims = self._ledger.admit(key, size, urgency, trio.current_time())
         if victims is None:
             return False
         for victim in victims:
-            del self._blocks[victim]
+            self._let_go(victim)
             if self._writer is not None and self._writer.cancel(victim):
                 self._meter.add(BLOCKS_DECLINED, label="memory")
-        flight.block = self._blocks[key] = Block(size)
+        # What waits to be used again lives inside the budget too.
+        self._buffers.trim(self._ledger.capacity_bytes - self._ledger.used_bytes + size)
+        flight.block = self._blocks[key] = self._buffers.take(size)
         return True
+
+    def _let_go(self, key: BlockKey) -> None:
+        """Forget a block; its memory may be used again once nobody sees it."""
+        self._buffers.give(self._blocks.pop(key))
 
     def _land(self, flight: Flight) -> None:
         """Wake the waiters, then let the store have the block."""
@@ -307,9 +318,9 @@ class BlockLoader:
         name = self._blobs.by_inode[key.inode].name
         del self._flights[key]
         self._pools[flight.tier].queue.finish(key)
-        self._blocks.pop(key, None)
+        self._let_go(key)
         self._ledger.drop(key)
-        flight.error = error
+        flight.block, flight.error = None, error
         flight.wake()
         if isinstance(error, BlobChanged) and key.inode not in self._changed:
             self._changed[key.inode] = error
@@ -334,7 +345,9 @@ class BlockLoader:
             now_s = trio.current_time()
             for key in self._ledger.idle(now_s - STORED_IDLE_S, now_s - ANY_IDLE_S):
                 self._ledger.drop(key)
-                del self._blocks[key]
+                self._let_go(key)
+            if not self._flights:
+                self._buffers.trim(0)
             self.wake()
 
     def oldest_wait(self) -> Flight | None:

@@ -19,32 +19,52 @@ class BlobReader:
         self._grid = grid
         self._meter = meter
 
+    def read_now(self, inode: int, span: ByteRange) -> memoryview | bytes | None:
+        """Return the bytes of `span` if they are in memory, without waiting; else None."""
+        pieces = []
+        for cut in self._grid.cover(span):
+            block = self._loader.peek(BlockKey(inode, cut.index), cut.stop)
+            if block is None:
+                return None
+            pieces.append(block.cut(cut.start, cut.stop))
+        self._read_ahead(inode, span, missed=False)
+        return self._served(inode, span, pieces, Tier.MEMORY)
+
     async def read(self, inode: int, span: ByteRange) -> memoryview | bytes:
         """Return the bytes of `span`, which lies within the blob.
 
-        From memory this does not yield to other tasks. A span within one block is a view, without a copy.
+        A span within one block is a view, without a copy.
 
         Raises:
             LazyfsError: when a block could not be had; its `errno` is for the reader.
 
         """
         began_at_s = trio.current_time()
-        cuts = list(self._grid.cover(span))
-        keys = [BlockKey(inode, cut.index) for cut in cuts]
+        cuts = [(BlockKey(inode, cut.index), cut) for cut in self._grid.cover(span)]
         tier, missed = Tier.MEMORY, False
         # All demand first, then the hints, then the waiting: demand is ahead of read-ahead in the queue.
-        for key, cut in zip(keys, cuts, strict=True):
+        for key, cut in cuts:
             if self._loader.peek(key, cut.stop) is None:
                 flight, new = self._loader.demand(key)
                 tier, missed = flight.tier, missed or new
-        self._loader.hint(self._planner.observe(inode, span, missed=missed), Urgency.READAHEAD)
+        self._read_ahead(inode, span, missed=missed)
         pieces = []
-        for key, cut in zip(keys, cuts, strict=True):
+        for key, cut in cuts:
             block = self._loader.peek(key, cut.stop) or await self._loader.load(key, cut.stop)
-            self._loader.served(key, cut.stop)
             pieces.append(block.cut(cut.start, cut.stop))
-        self._meter.add(READ_BYTES, span.size_bytes, tier)
         self._meter.observe(READ_SECONDS, trio.current_time() - began_at_s, tier)
+        return self._served(inode, span, pieces, tier)
+
+    def _read_ahead(self, inode: int, span: ByteRange, *, missed: bool) -> None:
+        self._loader.hint(self._planner.observe(inode, span, missed=missed), Urgency.READAHEAD)
+
+    def _served(
+        self, inode: int, span: ByteRange, pieces: list[memoryview], tier: Tier
+    ) -> memoryview | bytes:
+        """Take note of what a reader is given, and put it together."""
+        for cut in self._grid.cover(span):
+            self._loader.served(BlockKey(inode, cut.index), cut.stop - cut.start)
+        self._meter.add(READ_BYTES, span.size_bytes, tier)
         content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         assert len(content) == span.size_bytes, "a short read would be filled with zeros"
         return content

@@ -26,7 +26,7 @@ READ_BYTES = Metric(
     "lazyfs_read_bytes_total", "counter", "Bytes handed to readers, by where they were", "tier"
 )
 READ_SECONDS = Metric(
-    "lazyfs_read_seconds", "histogram", "Time a read request took, by where its bytes were", "tier"
+    "lazyfs_read_seconds", "histogram", "Time a read request waited, by where its bytes were", "tier"
 )
 FETCH_BYTES = Metric("lazyfs_fetch_bytes_total", "counter", "Bytes of whole blocks fetched, by tier", "tier")
 FETCH_REQUESTS = Metric("lazyfs_fetch_requests_total", "counter", "Blocks asked for, by tier", "tier")

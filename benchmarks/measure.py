@@ -1,0 +1,119 @@
+"""One run: a system, a reader, the time from the command to the last tensor, and what it cost."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.systems import SYSTEMS, Plan, environment
+from lazyfs.fuse.mountinfo import mounted_at
+
+SAMPLE_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Seconds from the start of the command; CPU seconds and megabytes of the system, without the reader."""
+
+    system: str
+    ready_s: float
+    first_s: float
+    total_s: float
+    download_s: float | None
+    cpu_s: float
+    rss_mb: float
+    rss_after_mb: float
+    checksum: str
+
+
+class Memory(threading.Thread):
+    """Samples a process's resident memory."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._pid = pid
+        self._ended = threading.Event()
+        self.peak_mb = self.last_mb = 0.0
+        self.start()
+
+    def run(self) -> None:
+        """Sample until stopped, or the process has ended."""
+        while not self._ended.wait(SAMPLE_S):
+            try:
+                pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[1])
+            except (OSError, IndexError):
+                return
+            self.last_mb = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+            self.peak_mb = max(self.peak_mb, self.last_mb)
+
+    def stop(self) -> None:
+        """Stop sampling."""
+        self._ended.set()
+        self.join()
+
+
+def drop_caches() -> None:
+    """Write out what is dirty and forget what is cached: the commonest lie is the run before."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def measure(system: str, endpoint: str, work: Path, settle_s: float = 0.0) -> Run:
+    """Run one system cold and return what it took. `settle_s`: look at memory so long after the load."""
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    plan = SYSTEMS[system](endpoint, work)
+    drop_caches()
+    reader = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.reader", str(plan.directory)], stdout=subprocess.PIPE, text=True
+    )
+    assert reader.stdout is not None
+    reader.stdout.readline()  # it is waiting
+    with (work / "log").open("w") as log:
+        started_s = time.monotonic()
+        process = subprocess.Popen(plan.command, env=environment(plan), stdout=log, stderr=log)
+    memory = Memory(process.pid)
+    downloaded_s, cpu_s = None, 0.0
+    if plan.download is not None:
+        cpu_s = _reap(process)
+        downloaded_s = time.monotonic() - started_s
+        plan.download.rename(plan.directory)
+    times = json.loads(reader.stdout.readline())
+    reader.wait()
+    time.sleep(settle_s)
+    memory.stop()
+    if plan.download is None:
+        cpu_s = _stop(process, plan)
+    return Run(
+        system=system,
+        ready_s=times["ready"] - started_s,
+        first_s=times["first"] - started_s,
+        total_s=times["last"] - started_s,
+        download_s=downloaded_s,
+        cpu_s=cpu_s,
+        rss_mb=memory.peak_mb,
+        rss_after_mb=memory.last_mb,
+        checksum=times["checksum"],
+    )
+
+
+def _stop(process: subprocess.Popen[bytes], plan: Plan) -> float:
+    """End a mount; return its CPU seconds."""
+    process.send_signal(signal.SIGTERM)
+    cpu_s = _reap(process)
+    while mounted_at(plan.directory) is not None:
+        subprocess.run(["umount", "-l", str(plan.directory)], check=True)
+    return cpu_s
+
+
+def _reap(process: subprocess.Popen[bytes]) -> float:
+    """Wait for a process; return the CPU seconds of it and what it waited for."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return usage.ru_utime + usage.ru_stime

@@ -1,0 +1,185 @@
+"""nginx as an S3-like server whose link has a shape: so long to the first byte, so fast per connection.
+
+It answers what S3 clients ask of a read-only bucket: ListObjects (1 and 2), HEAD, ranged GET, If-Match.
+Signatures are not checked, so that what is measured is reading.
+"""
+
+import shutil
+import subprocess
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from lazyfs.demo.seaweed import free_ports
+from lazyfs.errors import LazyfsError
+
+BUCKET = "models"
+SENDFILE_CHUNK = "256k"
+"""nginx waits between pieces of this size, so it is the grain of the shaping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A link: seconds to the first byte, and megabytes a second of one connection (None: as fast as it goes)."""
+
+    name: str
+    first_byte_s: float = 0.0
+    per_connection_mb: int | None = None
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (Profile("unshaped"), Profile("s3", 0.020, 90), Profile("wan", 0.050, 25))
+}
+
+_CONFIG = """
+load_module modules/ndk_http_module.so;
+load_module modules/ngx_http_lua_module.so;
+user root;
+worker_processes 1;
+daemon off;
+pid {directory}/nginx.pid;
+error_log {directory}/error.log warn;
+events {{ worker_connections 2048; }}
+http {{
+    default_type application/octet-stream;
+    log_format bytes '$request_method $status $body_bytes_sent $http_range $uri';
+    access_log {directory}/access.log bytes buffer=64k flush=1s;
+    sendfile on;
+    tcp_nopush on;
+    sendfile_max_chunk {chunk};
+    keepalive_requests 1000000;
+    client_body_temp_path {directory}/t1; proxy_temp_path {directory}/t2; fastcgi_temp_path {directory}/t3;
+    uwsgi_temp_path {directory}/t4; scgi_temp_path {directory}/t5;
+    init_by_lua_block {{
+        keys = {{
+{keys}
+        }}
+    }}
+    server {{
+        listen 127.0.0.1:{port};
+        root {root};
+        {rate}
+        location = / {{ content_by_lua_block {{ ngx.say("<ListAllMyBucketsResult/>") }} }}
+        location ~ ^/{bucket}/?$ {{
+            access_by_lua_block {{ {delay} }}
+            content_by_lua_block {{
+                ngx.header["Content-Type"] = "application/xml"
+                if ngx.req.get_method() == "HEAD" then return end
+                local args = ngx.req.get_uri_args()
+                if args.location then
+                    ngx.say('<LocationConstraint/>')
+                    return
+                end
+                local prefix, delimiter = args.prefix or "", args.delimiter or ""
+                if prefix == true then prefix = "" end
+                local out, common, count = {{}}, {{}}, 0
+                for _, entry in ipairs(keys) do
+                    if entry.key:sub(1, #prefix) == prefix then
+                        local cut = delimiter ~= "" and entry.key:find(delimiter, #prefix + 1, true)
+                        count = count + 1
+                        if cut then
+                            common[entry.key:sub(1, cut)] = true
+                        else
+                            out[#out + 1] = "<Contents><Key>" .. entry.key .. "</Key><LastModified>" ..
+                                entry.modified .. "</LastModified><ETag>&quot;" .. entry.etag ..
+                                "&quot;</ETag><Size>" .. entry.size ..
+                                "</Size><StorageClass>STANDARD</StorageClass></Contents>"
+                        end
+                    end
+                end
+                for name in pairs(common) do
+                    out[#out + 1] = "<CommonPrefixes><Prefix>" .. name .. "</Prefix></CommonPrefixes>"
+                end
+                ngx.say('<?xml version="1.0" encoding="UTF-8"?><ListBucketResult ' ..
+                    'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>{bucket}</Name><Prefix>' .. prefix
+                    .. "</Prefix><KeyCount>" .. count .. "</KeyCount><MaxKeys>1000</MaxKeys>" ..
+                    "<IsTruncated>false</IsTruncated>" .. table.concat(out) .. "</ListBucketResult>")
+            }}
+        }}
+        location ~ /$ {{ return 404; }}
+        location / {{
+            access_by_lua_block {{ {delay} }}
+            # a directory is no key, and must not be redirected to
+            try_files $uri =404;
+        }}
+    }}
+}}
+"""
+
+
+class ShapedServer:
+    """Serves `root/models/...` as the bucket `models` for the length of a `with` block."""
+
+    def __init__(self, root: Path, profile: Profile, directory: Path) -> None:
+        self._root = root
+        self._profile = profile
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        (self.port,) = free_ports(1)
+
+    @property
+    def endpoint_url(self) -> str:
+        """The S3 endpoint."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        """Start nginx and wait until it answers."""
+        program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
+        if program is None:
+            raise LazyfsError("nginx is not installed", "apt-get install nginx-light libnginx-mod-http-lua")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        config = self._directory / "nginx.conf"
+        config.write_text(self._config())
+        self._process = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + 10
+        while True:
+            try:
+                with urllib.request.urlopen(self.endpoint_url, timeout=1):
+                    return self
+            except OSError:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.02)
+
+    def _config(self) -> str:
+        entries = []
+        for file in sorted((self._root / BUCKET).rglob("*")):
+            if file.is_file():
+                state = file.stat()
+                modified = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(state.st_mtime))
+                # nginx's own ETag: time and size in hexadecimal
+                etag = f"{int(state.st_mtime):x}-{state.st_size:x}"
+                key = file.relative_to(self._root / BUCKET)
+                entries.append(
+                    f'{{key="{key}", size={state.st_size}, etag="{etag}", modified="{modified}"}},'
+                )
+        profile = self._profile
+        rate = profile.per_connection_mb
+        return _CONFIG.format(
+            directory=self._directory,
+            root=self._root,
+            bucket=BUCKET,
+            port=self.port,
+            chunk=SENDFILE_CHUNK if rate else "0",
+            keys="\n".join(entries),
+            rate=f"limit_rate {rate * 1_000_000};" if rate else "",
+            delay=f"ngx.sleep({profile.first_byte_s})" if profile.first_byte_s else "",
+        )
+
+    def sent_bytes(self) -> int:
+        """Return the bytes of objects sent so far, from the access log (which is a second behind)."""
+        time.sleep(1.2)
+        total = 0
+        for line in (self._directory / "access.log").read_text().splitlines():
+            method, _, sent, *_ = line.split(" ")
+            total += int(sent) if method == "GET" else 0
+        return total
+
+    def __exit__(self, *_: object) -> None:
+        """Stop nginx."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()

@@ -1,0 +1,185 @@
+"""Between the kernel and pyfuse3: answers READ itself, and carries everything else back and forth.
+
+pyfuse3 gets one end of a socket pair as its "device". Why READ does not go through it (docs/adr/0007):
+
+* pyfuse3 copies a reply into the kernel holding the interpreter lock: while 1 MiB is copied no lane receives.
+Here
+  the copy is a `writev` that lets go of the lock, and a read from memory is answered without a task switch.
+* libfuse reads requests with a blocking read after a poll. If the caller of a request dies in between, that
+read
+  stops the whole process. Here the descriptor does not block, and on a socket pair no message vanishes.
+* A killed reader would wait in the kernel until its bytes have come. Here INTERRUPT ends its wait.
+* The number of background requests can be set in the reply to INIT, which needs no privilege.
+"""
+
+import errno
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from lazyfs.errors import LazyfsError
+from lazyfs.fuse import wire
+from lazyfs.fuse.operations import Operations
+from lazyfs.fuse.sender import Sender
+from lazyfs.telemetry.metrics import READ_ERRORS, Meter
+
+log = logging.getLogger(__name__)
+
+REQUEST_BYTES_MAX = (1 << 20) + (1 << 16)
+"""The kernel insists on room for the largest write it could send, and its header."""
+DIRECTORY_BYTES_MAX = 64 << 10
+"""A reply must fit into one message of the socket pair."""
+MAX_BACKGROUND = 1024
+BURST = 16
+"""Requests answered before other tasks get a turn."""
+SIGKILL_BIT = 1 << 8
+
+ReadNow = Callable[[int, int, int], memoryview | bytes | None]
+"""Inode, offset, size -> the bytes if they are in memory; None if it takes waiting. Raises `LazyfsError`."""
+ReadLater = Callable[[int, int, int], Awaitable[memoryview | bytes]]
+
+
+class Courier:
+    """Serves one channel."""
+
+    def __init__(
+        self, fd: int, operations: Operations, read_now: ReadNow, read_later: ReadLater, meter: Meter
+    ) -> None:
+        self._fd = fd
+        self._operations = operations
+        self._read_now = read_now
+        self._read_later = read_later
+        self._meter = meter
+        self._sender = Sender(fd)
+        self._waiting: dict[int, trio.CancelScope] = {}
+        self._init_unique: int | None = None
+
+    async def run(self) -> None:
+        """Serve until the file system is unmounted, or this is cancelled; closes the descriptor.
+
+        Whoever still waits then gets an error instead of waiting for ever.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            os.set_blocking(self._fd, False)
+            # libfuse closes the descriptor it is given.
+            pyfuse3.init(self._operations, f"/dev/fd/{theirs.detach()}", set(pyfuse3.default_options))
+            try:
+                async with trio.open_nursery() as nursery:
+                    pipe = trio.socket.from_stdlib_socket(ours)
+                    nursery.start_soon(pyfuse3.main)
+                    nursery.start_soon(self._carry_replies, pipe)
+                    await self._take_requests(nursery, pipe)
+                    nursery.cancel_scope.cancel()
+            finally:
+                pyfuse3.close(unmount=False)
+        finally:
+            self._sender.close()
+            os.close(self._fd)
+            ours.close()
+
+    async def _take_requests(self, nursery: trio.Nursery, pipe: trio.socket.SocketType) -> None:
+        buffer = bytearray(REQUEST_BYTES_MAX)
+        view = memoryview(buffer)
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            for _ in range(BURST):
+                try:
+                    length = os.readv(self._fd, [buffer])
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno == errno.ENODEV:
+                        return  # unmounted, or aborted
+                    if error.errno in {errno.ENOENT, errno.EINTR}:
+                        continue  # the request was taken back while it was being read
+                    raise
+                await self._dispatch(view[:length], nursery, pipe)
+            else:
+                await trio.lowlevel.checkpoint()
+
+    async def _dispatch(
+        self, message: memoryview, nursery: trio.Nursery, pipe: trio.socket.SocketType
+    ) -> None:
+        head = wire.request(message)
+        if head.opcode == wire.READ:
+            self._read(nursery, head.unique, wire.read_request(message))
+        elif head.opcode == wire.INTERRUPT:
+            self._interrupt(wire.interrupted(message), head.pid)
+        elif head.opcode not in {wire.FORGET, wire.BATCH_FORGET}:  # nodes live as long as the mount
+            if head.opcode in {wire.READDIR, wire.READDIRPLUS}:
+                wire.limit_size(message, DIRECTORY_BYTES_MAX)
+            elif head.opcode == wire.INIT:
+                self._init_unique = head.unique
+            await pipe.send(message)
+
+    async def _carry_replies(self, pipe: trio.socket.SocketType) -> None:
+        while True:
+            reply = await pipe.recv(REQUEST_BYTES_MAX)
+            if not reply:
+                return
+            if wire.reply_unique(reply) == self._init_unique:
+                reply, self._init_unique = wire.widen(reply, MAX_BACKGROUND), None
+            self._sender.send([reply])
+
+    # -- reads ---------------------------------------------------------------------------------------
+
+    def _read(self, nursery: trio.Nursery, unique: int, wanted: wire.ReadRequest) -> None:
+        try:
+            content = self._read_now(wanted.handle, wanted.offset, wanted.size)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader gets an errno
+            self._refuse(unique, error)
+            return
+        if content is not None:
+            self._sender.send([wire.reply_header(unique, len(content)), content])
+        else:
+            scope = self._waiting[unique] = trio.CancelScope()
+            nursery.start_soon(self._wait_and_read, unique, wanted, scope)
+
+    async def _wait_and_read(self, unique: int, wanted: wire.ReadRequest, scope: trio.CancelScope) -> None:
+        try:
+            with scope:
+                content = await self._read_later(wanted.handle, wanted.offset, wanted.size)
+                self._sender.send([wire.reply_header(unique, len(content)), content])
+        except Exception as error:  # noqa: BLE001 - as above
+            self._refuse(unique, error)
+        finally:
+            del self._waiting[unique]
+        if scope.cancelled_caught:
+            self._sender.send([wire.error_reply(unique, errno.EINTR)])
+
+    def _refuse(self, unique: int, error: Exception) -> None:
+        known = isinstance(error, LazyfsError)
+        if not known:
+            log.error("internal_error handler=read", exc_info=error)
+        self._meter.add(READ_ERRORS, label=error.kind() if isinstance(error, LazyfsError) else "internal")
+        self._sender.send(
+            [wire.error_reply(unique, error.errno if isinstance(error, LazyfsError) else errno.EIO)]
+        )
+
+    def _interrupt(self, unique: int, pid: int) -> None:
+        """End a read whose caller is being killed: it cannot die before its request is answered.
+
+        Other signals interrupt too; a read of a file is not expected to end with EINTR then.
+        """
+        scope = self._waiting.get(unique)
+        if scope is not None and _is_dying(pid):
+            scope.cancel()
+
+
+def _is_dying(thread: int) -> bool:
+    """Tell whether a SIGKILL waits for a thread; one in another namespace, which we cannot see, counts so."""
+    try:
+        status = Path(f"/proc/{thread}/status").read_text()
+    except OSError:
+        return True
+    return any(
+        int(line.split()[1], 16) & SIGKILL_BIT
+        for line in status.splitlines()
+        if line.startswith(("SigPnd:", "ShdPnd:"))
+    )

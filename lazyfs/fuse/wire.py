@@ -1,0 +1,91 @@
+"""The little of the FUSE protocol that is spoken here directly (linux/fuse.h); pyfuse3 speaks the rest. Pure.
+
+All fields are in the machine's own byte order, as the kernel has them.
+"""
+
+import struct
+from dataclasses import dataclass
+
+FORGET, READ, INIT, READDIR, INTERRUPT, BATCH_FORGET, READDIRPLUS = 2, 15, 26, 28, 36, 42, 44
+
+_IN_HEADER = struct.Struct("=IIQQIIIHH")
+_READ_IN = struct.Struct("=QQI")
+_OUT_HEADER = struct.Struct("=IiQ")
+_UNIQUE = struct.Struct("=Q")
+_SIZE = struct.Struct("=I")
+_BACKGROUND = struct.Struct("=HH")
+
+OUT_HEADER_BYTES = _OUT_HEADER.size
+_READ_SIZE_AT = _IN_HEADER.size + 16
+_BACKGROUND_AT = OUT_HEADER_BYTES + 16
+"""In the reply to INIT, after major, minor, max_readahead and flags: max_background, congestion_threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The head of a request."""
+
+    opcode: int
+    unique: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """What a READ asks for. Our file handles are inode numbers."""
+
+    handle: int
+    offset: int
+    size: int
+
+
+def request(message: memoryview) -> Request:
+    """Read the head of a request."""
+    _, opcode, unique, _, _, _, pid, _, _ = _IN_HEADER.unpack_from(message)
+    return Request(opcode, unique, pid)
+
+
+def read_request(message: memoryview) -> ReadRequest:
+    """Read the body of a READ."""
+    return ReadRequest(*_READ_IN.unpack_from(message, _IN_HEADER.size))
+
+
+def interrupted(message: memoryview) -> int:
+    """Return which request an INTERRUPT is about."""
+    unique: int = _UNIQUE.unpack_from(message, _IN_HEADER.size)[0]
+    return unique
+
+
+def limit_size(message: bytearray | memoryview, size_max: int) -> None:
+    """Make a READDIR or READDIRPLUS ask for no more than `size_max` bytes."""
+    (size,) = _SIZE.unpack_from(message, _READ_SIZE_AT)
+    _SIZE.pack_into(message, _READ_SIZE_AT, min(size, size_max))
+
+
+def reply_header(unique: int, content_bytes: int) -> bytes:
+    """Return what goes before the content of a reply."""
+    return _OUT_HEADER.pack(OUT_HEADER_BYTES + content_bytes, 0, unique)
+
+
+def error_reply(unique: int, errno: int) -> bytes:
+    """Return a reply that is an error."""
+    return _OUT_HEADER.pack(OUT_HEADER_BYTES, -errno, unique)
+
+
+def reply_unique(message: bytes) -> int:
+    """Return which request a reply is for."""
+    unique: int = _OUT_HEADER.unpack_from(message)[2]
+    return unique
+
+
+def widen(init_reply: bytes, max_background: int) -> bytes:
+    """Return the reply to INIT with room for so many background requests; an error stays as it is.
+
+    Page cache reads, page faults too, are background requests. The kernel's default of 12 would let 12 slow
+    ones keep every other reader from being heard.
+    """
+    if len(init_reply) < _BACKGROUND_AT + _BACKGROUND.size:
+        return init_reply
+    changed = bytearray(init_reply)
+    _BACKGROUND.pack_into(changed, _BACKGROUND_AT, max_background, max_background * 3 // 4)
+    return bytes(changed)
