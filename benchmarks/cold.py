@@ -38,16 +38,20 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     options = arguments()
-    with tempfile.TemporaryDirectory(prefix="lazyfs-bench-") as temporary:
+    # The server's files are in memory: what is measured is not its disk.
+    with (
+        tempfile.TemporaryDirectory(prefix="lazyfs-bench-") as temporary,
+        tempfile.TemporaryDirectory(prefix="lazyfs-www-", dir="/dev/shm") as www,
+    ):
         work = options.work or Path(temporary)
-        model = work / "www" / BUCKET / "model"
+        model = Path(www) / BUCKET / "model"
         size = make_model(model, ModelShape(options.layers, options.shards))
         runs: list[Run] = []
         amplification: dict[str, float] = {}
         for turn in range(options.runs):
             for system in options.systems:
                 with ShapedServer(
-                    work / "www", PROFILES[options.profile], work / f"nginx-{turn}-{system}"
+                    Path(www), PROFILES[options.profile], work / f"nginx-{turn}-{system}"
                 ) as server:
                     run = measure(system, server.endpoint_url, work / "run", settle_s=6 if turn == 0 else 0)
                     amplification[system] = server.sent_bytes() / size

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from lazyfs import __version__
-from lazyfs.config import MountOptions, Option, SourceOptions, environment_name, options_of
-from lazyfs.errors import LazyfsError
+from lazyfs.config import MountOptions, Option, SourceOptions, environment_name, options_of, parse_size
+from lazyfs.errors import LazyfsError, UsageError
 
 app = typer.Typer(
     name="lazyfs",
@@ -105,9 +105,9 @@ def unmount(
     ] = False,
 ) -> None:
     """Unmount, also when the process that served the mount is gone."""
-    from lazyfs.commands.mounting import unmount as unmount_
+    from lazyfs.commands import unmounting
 
-    unmount_(mountpoint, force=force)
+    unmounting.unmount(mountpoint, force=force)
 
 
 @app.command()
@@ -150,6 +150,25 @@ def inspect_(
     found = inspection.inspect_source(source, options)
     _print(inspection.as_json(found) if json else "\n".join(inspection.as_lines(found, tensors=tensors)))
     if found.faults:
+        sys.exit(1)
+
+
+@app.command()
+def demo(
+    size: Annotated[str, typer.Option(metavar="SIZE", help="How large a model to make.")] = "1GB",
+    shards: Annotated[int, typer.Option(min=1, max=1000, help="In how many files.")] = 8,
+    link: Annotated[str, typer.Option(metavar="RATE", help="How fast the link to S3 is.")] = "100MB/s",
+) -> None:
+    """Show the whole story on this machine: a real S3 server, a slow link, a model, its timeline.
+
+    Needs the right to mount, and `pip install 'lazyfs[demo]'`. Cleans up after itself, also on Ctrl-C.
+    """
+    wishes = (parse_size(size), shards, float(parse_size(link.removesuffix("/s"))))
+    try:
+        from lazyfs.demo.story import play
+    except ModuleNotFoundError as error:
+        raise UsageError(f"the demo needs {error.name}", "pip install 'lazyfs[demo]'") from None
+    if not play(*wishes):
         sys.exit(1)
 
 

@@ -268,7 +268,8 @@ class MountOptions(SourceOptions):
     )
     memory: int | None = _option(
         "auto",
-        "Budget for blocks in memory. auto is a quarter of the memory limit, from 256MiB to 1GiB.",
+        "Budget for blocks in memory. auto is 384MiB with the default connections and block size, at most a "
+        "quarter of the memory limit.",
         parse_memory,
         "SIZE",
     )

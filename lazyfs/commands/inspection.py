@@ -13,8 +13,8 @@ from lazyfs.core.manifest import Manifest
 from lazyfs.core.plan import WEIGHTS, natural_key
 from lazyfs.core.safetensors import LENGTH_BYTES, Layout, header_length, parse, parse_index
 from lazyfs.errors import BadHeader, SourceMissing
-from lazyfs.mount.lifecycle import take_snapshot
-from lazyfs.sources import Access, Source, open_source
+from lazyfs.mount.snapshot import connect, take
+from lazyfs.sources import Source
 from lazyfs.telemetry.status import bytes_text
 from lazyfs.transport.lane import Lane
 from lazyfs.transport.ranges import Wanted
@@ -36,9 +36,9 @@ class Inspection:
 
 def inspect_source(address: str, options: SourceOptions) -> Inspection:
     """Open a source and inspect what it holds; see `inspect`."""
-    source = open_source(address, Access(options.endpoint_url, options.anonymous, options.addressing_style))
+    source = connect(address, options)
     try:
-        return inspect(source, take_snapshot(source, address, options.include, options.exclude))
+        return inspect(source, take(source, address, options))
     finally:
         source.close()
 

@@ -7,8 +7,7 @@ from dataclasses import asdict
 
 from lazyfs.config import SourceOptions
 from lazyfs.core.manifest import Manifest
-from lazyfs.mount.lifecycle import take_snapshot
-from lazyfs.sources import Access, open_source
+from lazyfs.mount.snapshot import connect, take
 from lazyfs.telemetry.status import bytes_text
 
 
@@ -19,9 +18,9 @@ def snapshot(address: str, options: SourceOptions) -> Manifest:
         LazyfsError: when it cannot be listed, or nothing of it could be mounted.
 
     """
-    source = open_source(address, Access(options.endpoint_url, options.anonymous, options.addressing_style))
+    source = connect(address, options)
     try:
-        return take_snapshot(source, address, options.include, options.exclude)
+        return take(source, address, options)
     finally:
         source.close()
 

@@ -1,4 +1,4 @@
-"""`lazyfs mount` and `lazyfs unmount`."""
+"""`lazyfs mount`."""
 
 import dataclasses
 import faulthandler
@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 from lazyfs.config import MountOptions
-from lazyfs.fuse.channel import unmount as unmount_channel
-from lazyfs.mount import mount
 from lazyfs.mount.daemon import Ready, default_log_file, run_detached
+from lazyfs.mount.lifecycle import mount
 from lazyfs.mount.preflight import resolve
 from lazyfs.telemetry.logs import configure
 from lazyfs.telemetry.status import Status, duration_text
@@ -55,11 +54,3 @@ def mount_detached(source: str, mountpoint: Path, options: MountOptions) -> None
         f"{source} is ready at {path} after {duration_text(status['ready_after_s'])} "
         f"(pid {status['pid']}, log {log_file})\n"
     )
-
-
-def unmount(mountpoint: Path, *, force: bool) -> None:
-    """Unmount; a dead mount needs no force."""
-    from lazyfs.fuse.liveness import Liveness, liveness  # noqa: PLC0415
-
-    path = resolve(mountpoint)
-    unmount_channel(path, lazy=force or liveness(path) is Liveness.DEAD)

@@ -2,7 +2,3 @@
 
 The only package that knows every part.
 """
-
-from lazyfs.mount.lifecycle import mount
-
-__all__ = ["mount"]

@@ -58,9 +58,11 @@ def assemble(
     has = store.has if store is not None else _has_nothing
     planner = Planner(by_inode, grid, options.policy)
     warmer = Warmer(planner, has)
-    ledger: Ledger[BlockKey] = Ledger(options.memory or auto_budget_bytes(limit_bytes()))
+    connections = options.connections or AUTO_CONNECTIONS
+    memory = options.memory or auto_budget_bytes(limit_bytes(), connections, options.block_size)
+    ledger: Ledger[BlockKey] = Ledger(memory)
     fetcher = Fetcher(blobs, Locator(by_inode, source.locate), store.read if store else None, meter)
-    limits = Limits(options.connections or AUTO_CONNECTIONS, options.read_deadline)
+    limits = Limits(connections, options.read_deadline)
     loader = BlockLoader(blobs, fetcher, ledger, warmer, limits, meter, has)
     writer = loader.keep_with(store.write) if store is not None else None
     reporter = Reporter(manifest, mountpoint, (loader, warmer, ledger, store), meter, started_at_s)

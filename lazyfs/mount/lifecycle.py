@@ -6,12 +6,12 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
 from lazyfs.config import MountOptions
-from lazyfs.core.manifest import Manifest, build
-from lazyfs.errors import MountpointError, SourceMissing
+from lazyfs.errors import MountpointError
 from lazyfs.fuse.channel import Channel, detach, open_channel
 from lazyfs.fuse.courier import Courier
 from lazyfs.fuse.liveness import STATUS_FILE
@@ -19,9 +19,11 @@ from lazyfs.fuse.mountinfo import mounted_at
 from lazyfs.fuse.tuning import tune
 from lazyfs.mount.assembly import Parts, assemble
 from lazyfs.mount.preflight import claimed
-from lazyfs.sources import Access, Source, open_source
-from lazyfs.telemetry.endpoint import Endpoint, Probe
+from lazyfs.mount.snapshot import connect, take
 from lazyfs.telemetry.status import Phase, Status, bytes_text, duration_text
+
+if TYPE_CHECKING:
+    from lazyfs.telemetry.endpoint import Endpoint
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +48,8 @@ def mount(source_address: str, mountpoint: Path, options: MountOptions, announce
     # Until trio takes the signal over: unwind, so that nothing stays mounted.
     signal.signal(signal.SIGTERM, _unwind)
     with claimed(mountpoint) as path:
-        access = Access(options.endpoint_url, options.anonymous, options.addressing_style)
-        source = open_source(source_address, access)
-        manifest = take_snapshot(source, source_address, options.include, options.exclude)
+        source = connect(source_address, options)
+        manifest = take(source, source_address, options)
         parts = assemble(source, manifest, path, options, started_at_s)
         endpoint = _endpoint(options, parts, path)
         channel = open_channel(path, source_address, allow_other=options.allow_other)
@@ -64,35 +65,18 @@ def _unwind(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
 
 
-def take_snapshot(
-    source: Source, address: str, include: tuple[str, ...] = (), exclude: tuple[str, ...] = ()
-) -> Manifest:
-    """List a source and pin what it holds now.
-
-    Raises:
-        SourceMissing: when nothing of it can be mounted.
-        LazyfsError: when it cannot be listed.
-
-    """
-    manifest = build(address, source.list(), include, exclude)
-    for refused in manifest.refused:
-        log.warning("name_refused name=%r why=%r", refused.name, refused.reason)
-    if not manifest.blobs:
-        raise SourceMissing(
-            f"nothing at {address} can be mounted", "check --include and --exclude, and the warnings above"
-        )
-    return manifest
-
-
-def _endpoint(options: MountOptions, parts: Parts, mountpoint: Path) -> Endpoint | None:
+def _endpoint(options: MountOptions, parts: Parts, mountpoint: Path) -> "Endpoint | None":
     if options.http is None or options.no_http:
         return None
+    # Late: http.server takes a while to import, and most mounts serve no HTTP.
+    from lazyfs.telemetry.endpoint import Endpoint, Probe  # noqa: PLC0415
+
     probe = Probe(str(mountpoint / STATUS_FILE))
     return Endpoint(options.http, parts.meter, parts.reporter.status, probe)
 
 
 async def _run(
-    channel: Channel, parts: Parts, options: MountOptions, endpoint: Endpoint | None, announce: Announce
+    channel: Channel, parts: Parts, options: MountOptions, endpoint: "Endpoint | None", announce: Announce
 ) -> None:
     """Run the parts until the mount ends."""
     async with trio.open_nursery() as nursery:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 import botocore.config
+import botocore.loaders
 import botocore.session
 from botocore import UNSIGNED
 from botocore import exceptions as aws
@@ -46,9 +47,22 @@ def connect(address: str, access: Access) -> "S3Source":
     return S3Source(bucket, prefix, unquote(version_id) or None, access)
 
 
+class _OnlyS3(botocore.loaders.Loader):
+    """Finds the S3 model without listing the directories of all 430 services: 0.1 s when cold."""
+
+    def __init__(self, data_path: str | None) -> None:
+        super().__init__(data_path.split(os.pathsep) if data_path else None)
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        """Return the one service there is to us."""
+        del type_name
+        return ["s3"]
+
+
 def client(access: Access, region: str | None = None) -> "S3Client":
     """Return an S3 client by the standard AWS chain; `access` overrides what the environment says."""
     session = botocore.session.get_session()
+    session.register_component("data_loader", _OnlyS3(session.get_config_variable("data_path")))
     configured = session.get_scoped_config()
     style: Any = access.addressing_style or (configured.get("s3") or {}).get("addressing_style")
     if style is None:

@@ -46,12 +46,26 @@ ANY_IDLE_S = 60.0
 TICK_S = 1.0
 
 
-@dataclass(slots=True)
 class _Pool:
     """The flights of one tier that wait for a lane, and the lanes that wait for a flight."""
 
-    queue: FetchQueue[BlockKey] = field(default_factory=FetchQueue)
-    idle: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+    def __init__(self) -> None:
+        self.queue: FetchQueue[BlockKey] = FetchQueue()
+        self._idle = {least: trio.lowlevel.ParkingLot() for least in (Urgency.WARMUP, Urgency.DEMAND)}
+
+    async def rest(self, least: Urgency) -> None:
+        """Wait until there may be something to do for a lane that takes flights of at least this urgency."""
+        await self._idle[least].park()
+
+    def stir(self) -> None:
+        """Let one lane look: one flight more, or room for one. Waking them all cost a sixth of a core."""
+        if not self._idle[Urgency.WARMUP].unpark():
+            self._idle[Urgency.DEMAND].unpark()
+
+    def stir_all(self) -> None:
+        """Let every lane look."""
+        for lot in self._idle.values():
+            lot.unpark_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +150,7 @@ class BlockLoader:
     def served(self, key: BlockKey, count_bytes: int) -> None:
         """Say that a reader was given so many of the block's bytes."""
         if self._ledger.touch(key, count_bytes, trio.current_time()):
-            self.wake()
+            self.stir()
 
     def hint(self, keys: Iterable[BlockKey], urgency: Urgency) -> None:
         """Have blocks fetched that may be wanted; never waits, never raises."""
@@ -160,7 +174,7 @@ class BlockLoader:
         self._warmer.mark(key)
         pool = self._pools[flight.tier]
         if pool.queue.request(key, urgency):
-            pool.idle.unpark_all()
+            pool.stir()
         return flight
 
     async def run(self) -> None:
@@ -215,7 +229,7 @@ class BlockLoader:
             if found is not None and self._admit(*found):
                 pool.queue.take(least)
                 return self._flights[found[0]]
-            await pool.idle.park()
+            await pool.rest(least)
 
     def _admit(self, key: BlockKey, urgency: Urgency) -> bool:
         """Give the flight its memory, if it has none and there is room."""
@@ -261,14 +275,14 @@ class BlockLoader:
             self._writer.submit(key, block)
         else:
             self._ledger.settle(key, stored=False)
-        self.wake()
+        self.stir()
 
     def _settled(self, key: BlockKey, outcome: str) -> None:
         """Hear from the writer what became of a block."""
         self._ledger.settle(key, stored=outcome == STORED)
         if outcome != STORED:
             self._meter.add(BLOCKS_DECLINED, label=outcome)
-        self.wake()
+        self.stir()
 
     # -- trouble -------------------------------------------------------------------------------------
 
@@ -280,7 +294,7 @@ class BlockLoader:
         self._pools[Tier.DISK].queue.finish(flight.key)
         flight.tier = Tier.NETWORK
         self._pools[Tier.NETWORK].queue.request(flight.key, flight.urgency)
-        self.wake()
+        self.stir()
 
     def _trouble(self, flight: Flight, error: Exception) -> None:
         """Try again later, or fail the flight."""
@@ -310,7 +324,7 @@ class BlockLoader:
         pool = self._pools[flight.tier]
         pool.queue.finish(flight.key)
         pool.queue.request(flight.key, flight.urgency)
-        self.wake()
+        self.stir()
 
     def _fail(self, flight: Flight, error: LazyfsError) -> None:
         """End a flight without its block; every waiter gets the error."""
@@ -329,14 +343,14 @@ class BlockLoader:
         elif not isinstance(error, BlobChanged):
             self._warmer.failed(key)
         log.error("fetch_failed blob=%r block=%d kind=%s error=%r", name, key.index, error.kind(), str(error))
-        self.wake()
+        self.stir()
 
     # -- housekeeping --------------------------------------------------------------------------------
 
-    def wake(self) -> None:
-        """Let idle lanes look again: memory, or the plan, has changed."""
+    def stir(self) -> None:
+        """Let an idle lane look again: a block more may leave memory."""
         for pool in self._pools.values():
-            pool.idle.unpark_all()
+            pool.stir()
 
     async def _trim(self) -> None:
         """Let go of memory nobody uses, so that it falls back after a load."""
@@ -348,7 +362,8 @@ class BlockLoader:
                 self._let_go(key)
             if not self._flights:
                 self._buffers.trim(0)
-            self.wake()
+            for pool in self._pools.values():
+                pool.stir_all()
 
     def oldest_wait(self) -> Flight | None:
         """Return the flight a reader has waited for longest."""
