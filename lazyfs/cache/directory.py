@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -125,9 +126,9 @@ class CacheDirectory:
         return used_bytes + self.free_bytes() - state.f_blocks * state.f_frsize // FREE_SHARE
 
     def free_bytes(self) -> int:
-        """Return what the file system has left for us."""
+        """Return what the file system has left for us; one that does not know its size (ramfs) has no end."""
         state = os.statvfs(self.root)
-        return state.f_bavail * state.f_frsize
+        return state.f_bavail * state.f_frsize if state.f_blocks else sys.maxsize
 
 
 def open_directory(root: Path) -> CacheDirectory:

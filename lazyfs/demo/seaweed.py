@@ -92,7 +92,7 @@ class SeaweedFS:
             f"-s3.config={config}",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
-            "-master.volumeSizeLimitMB=1024",
+            "-master.volumeSizeLimitMB=256",
             "-master.telemetry=false",
             "-volume.max=0",
             "-volume.minFreeSpace=1",

@@ -39,7 +39,12 @@ class LocalSource:
                 return
             if not self._root.is_dir():
                 raise SourceMissing(f"there is no {self._root}", "check the path")
-            yield from self._walk(self._root, "", frozenset())
+            empty = True
+            for blob in self._walk(self._root, "", frozenset()):
+                empty = False
+                yield blob
+            if empty:
+                raise SourceMissing(f"there are no files in {self._root}", "check the path")
         except PermissionError as error:
             raise AccessDenied(f"{error.filename} may not be read", "check its permissions") from None
         except OSError as error:

@@ -110,8 +110,8 @@ class Flight:
     def _reached(self, stop: int) -> bool:
         return self.block is not None and self.block.filled_bytes >= stop
 
-    async def reach(self, stop: int) -> Block:
-        """Wait until the block's bytes before `stop` are there; return it.
+    async def reach(self, stop: int) -> None:
+        """Wait until the block's bytes before `stop` are there.
 
         No wake-up is lost: a waiter announces itself and then looks, a lane thread fills and then looks for
         waiters, and the interpreter lock orders the four.
@@ -135,8 +135,6 @@ class Flight:
             assert self.error is not None
             # A copy each: raising one object in several tasks would mix their tracebacks.
             raise copy.copy(self.error)
-        assert self.block is not None
-        return self.block
 
     def wake(self) -> None:
         """Let every waiter look again."""

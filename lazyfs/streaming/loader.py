@@ -122,7 +122,7 @@ class BlockLoader:
         return block if block is not None and block.filled_bytes >= stop else None
 
     def demand(self, key: BlockKey) -> tuple[Flight, bool]:
-        """Have the block fetched before everything else; return its flight, and whether it is a new one.
+        """Have a block that is not in memory fetched first; return its flight, and whether it is a new one.
 
         Raises:
             BlobChanged: when the blob is known to have changed.
@@ -140,12 +140,11 @@ class BlockLoader:
             LazyfsError: when it could not be had.
 
         """
-        while True:
+        # It may have left memory between its landing and our turn: after every await, look again.
+        while (block := self.peek(key, stop)) is None:
             flight, _ = self.demand(key)
-            block = await flight.reach(stop)
-            # It may have left memory between its landing and our turn: after every await, look again.
-            if self._blocks.get(key) is block:
-                return block
+            await flight.reach(stop)
+        return block
 
     def served(self, key: BlockKey, count_bytes: int) -> None:
         """Say that a reader was given so many of the block's bytes."""

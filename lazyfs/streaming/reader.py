@@ -50,7 +50,7 @@ class BlobReader:
         self._read_ahead(inode, span, missed=missed)
         pieces = []
         for key, cut in cuts:
-            block = self._loader.peek(key, cut.stop) or await self._loader.load(key, cut.stop)
+            block = await self._loader.load(key, cut.stop)
             pieces.append(block.cut(cut.start, cut.stop))
         self._meter.observe(READ_SECONDS, trio.current_time() - began_at_s, tier)
         return self._served(inode, span, pieces, tier)

@@ -28,7 +28,8 @@ from lazyfs.errors import BadResponse, LazyfsError, SourceUnavailable, SourceUnt
 
 PIECE_BYTES = 1 << 20
 """How much is received between two reports of progress."""
-_DRAIN_BYTES = 64 << 10
+_DRAIN_BYTES = 1 << 20
+"""More than http.client's buffer holds in any version of Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Reply:
         self._response = response
         self._sock = sock
         self._host = host
-        self._head_read = False
+        self._early: memoryview | None = None
+        self._direct = False
         self._received = 0
         self._ended = False
         length = response.headers.get("Content-Length", "")
@@ -78,15 +80,23 @@ class Reply:
 
     def _receive(self, into: memoryview) -> int:
         """Receive at least one byte; 0 at the end of the body."""
-        if self.length is None or not self._head_read:
-            # What came with the head waits in http.client's buffer; chunked bodies are decoded there.
-            self._head_read = True
-            chunk = self._response.read1(min(len(into), _DRAIN_BYTES), decode_content=False)
-            into[: len(chunk)] = chunk
-            got = len(chunk)
+        if self._early is None:
+            # What came with the head waits in http.client's buffer. All of it is taken out, however little is
+            # wanted now: what stayed there would be missing from what the socket gives next.
+            self._early = memoryview(self._response.read1(_DRAIN_BYTES, decode_content=False))
+        if self._early or self.length is None:
+            # Chunked bodies are decoded by http.client to their end.
+            early = self._early or memoryview(self._response.read1(_DRAIN_BYTES, decode_content=False))
+            got = min(len(early), len(into))
+            into[:got] = early[:got]
+            self._early = early[got:]
         elif isinstance(self._sock, ssl.SSLSocket):
             got = self._sock.recv_into(into)
         else:
+            if not self._direct:
+                # MSG_WAITALL needs a blocking socket; its time-out is then the kernel's (SO_RCVTIMEO).
+                self._direct = True
+                self._sock.settimeout(None)
             got = self._sock.recv_into(into, len(into), socket.MSG_WAITALL)
         self._received += got
         self._ended = not got
@@ -166,8 +176,7 @@ class Connection:
             self._connection.timeout = self._patience.first_byte_s
             self._connection.request("GET", target, headers=sent, preload_content=False, decode_content=False)
             response = self._connection.getresponse()
-            # Blocking from here on, with the kernel's own time-out: MSG_WAITALL needs that.
-            sock.settimeout(self._patience.stall_s if isinstance(sock, ssl.SSLSocket) else None)
+            sock.settimeout(self._patience.stall_s)
         return Reply(response, sock, self.host)
 
     def _connect(self) -> None:
@@ -225,12 +234,16 @@ def translated(host: str) -> Iterator[None]:
             f"the TLS certificate of {host} could not be verified: {error.verify_message}",
             "set AWS_CA_BUNDLE to the CA that signed it",
         ) from None
-    except (BlockingIOError, TimeoutError, urllib3.exceptions.TimeoutError):
-        raise SourceUnavailable(f"no answer from {host} in time") from None
     except urllib3.exceptions.NameResolutionError:
         raise SourceUnavailable(f"cannot resolve {host}") from None
-    except (http.client.HTTPException, urllib3.exceptions.HTTPError, OSError) as error:
+    except (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ProxyError) as error:
+        raise SourceUnavailable(f"cannot connect to {host}: {_reason(error)}") from None
+    except (BlockingIOError, TimeoutError, urllib3.exceptions.TimeoutError):
+        raise SourceUnavailable(f"no answer from {host} in time") from None
+    except OSError as error:
         raise SourceUnavailable(f"connection to {host} failed: {_reason(error)}") from None
+    except (http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
+        raise BadResponse(f"{host} sent something that is not a proper reply: {_reason(error)}") from None
 
 
 def _reason(error: BaseException) -> str:

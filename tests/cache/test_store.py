@@ -1,0 +1,384 @@
+import json
+import os
+import stat
+import subprocess
+from contextlib import suppress
+
+import pytest
+import xxhash
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lazyfs.cache.directory import open_directory
+from lazyfs.cache.store import Outcome, open_store
+from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid, page_aligned
+from lazyfs.core.manifest import build
+from lazyfs.errors import BlockCorrupt, CacheUnusable
+from lazyfs.streaming.flight import Buffers
+
+BLOCK = 4 * PAGE_BYTES
+GRID = Grid(BLOCK)
+SIZE = 3 * BLOCK + 1234
+A, B = 16, 17
+
+
+@pytest.fixture
+def content(pattern_bytes):
+    return {A: pattern_bytes(SIZE, 1), B: pattern_bytes(SIZE, 2)}
+
+
+def blobs():
+    return {A: BlobRef("a", "s3://x/a", "1", SIZE), B: BlobRef("b", "s3://x/b", "1", SIZE)}
+
+
+def opened(root, budget=10**9, snapshot=None, grid=GRID):
+    snapshot = snapshot or blobs()
+    manifest = build("s3://x", snapshot.values())
+    return open_store(open_directory(root), grid, snapshot, manifest, budget)
+
+
+def block(content, index):
+    return memoryview(content[index * BLOCK : (index + 1) * BLOCK])
+
+
+def write(store, content, inode, *indexes):
+    return [store.write(BlockKey(inode, index), aligned(block(content[inode], index))) for index in indexes]
+
+
+def aligned(view):
+    """A copy in page-aligned memory, as direct I/O needs it and blocks have it."""
+    found = Buffers().take(len(view))
+    found.pages[: len(view)] = view
+    return found.pages[: len(view)]
+
+
+def read(store, inode, index):
+    size = GRID.span(SIZE, index).size_bytes
+    into = Buffers().take(size).pages
+    assert page_aligned(size) == len(into)
+    store.read(BlockKey(inode, index), into)
+    return bytes(into[:size])
+
+
+def files(root, inode):
+    path = open_directory(root).blob_path(blobs()[inode].store_key)
+    return path / "data", path / "blocks", path / "meta.json"
+
+
+def test_what_was_written_is_read_back_in_this_process_and_the_next(cache_dir, content):
+    store = opened(cache_dir)
+    assert [Outcome.STORED] * 3 == write(store, content, A, 0, 2, 3)
+
+    for found in (store, opened(cache_dir)):
+        assert [True, False, True, True] == [found.has(BlockKey(A, index)) for index in range(4)]
+        for index in (0, 2, 3):
+            assert bytes(block(content[A], index)) == read(found, A, index)
+
+
+def test_a_complete_blob_is_the_file_byte_for_byte(cache_dir, content):
+    store = opened(cache_dir)
+    write(store, content, A, 3, 1, 0, 2)
+    data, blocks, meta = files(cache_dir, A)
+
+    assert content[A] == data.read_bytes()
+    entries = [xxhash.xxh3_64_intdigest(block(content[A], index)) for index in range(4)]
+    assert b"".join(entry.to_bytes(8, "little") for entry in entries) == blocks.read_bytes()[-32:]
+    expected = {"name": "a", "size": SIZE, "source": "s3://x/a", "version": "1", "digest": None, "verified_at": None}
+    assert expected == json.loads(meta.read_text())
+    assert SIZE == store.stored_bytes
+
+
+def test_the_layout_is_the_documented_one(cache_dir, content):
+    write(opened(cache_dir), content, A, 0)
+    key = blobs()[A].store_key
+    manifest = build("s3://x", blobs().values())
+
+    found = {str(path.relative_to(cache_dir)) for path in cache_dir.rglob("*") if path.is_file()}
+
+    objects = f"v1/objects/{key[:2]}/{key}"
+    assert {
+        f"{objects}/data", f"{objects}/blocks", f"{objects}/meta.json", f"v1/snapshots/{manifest.snapshot_id}.json",
+    } == found  # fmt: skip
+    assert 0o700 == stat.S_IMODE(cache_dir.stat().st_mode)
+
+
+def damage(path, position, how):
+    with path.open("r+b") as file:
+        file.seek(position)
+        byte = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([how(byte)]))
+
+
+@pytest.mark.parametrize("position", [0, 1, BLOCK - 1, 2 * BLOCK + 5, 3 * BLOCK, SIZE - 1])
+def test_a_flipped_bit_of_the_data_is_found(cache_dir, content, position):
+    write(opened(cache_dir), content, A, 0, 1, 2, 3)
+    damage(files(cache_dir, A)[0], position, lambda byte: byte ^ 4)
+    store = opened(cache_dir)
+
+    with pytest.raises(BlockCorrupt):
+        read(store, A, position // BLOCK)
+    assert not store.has(BlockKey(A, position // BLOCK))
+    assert not opened(cache_dir).has(BlockKey(A, position // BLOCK))
+
+
+@given(position=st.integers(0, 64 + 4 * 8 - 1), bit=st.integers(0, 7))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_flipped_bit_of_the_table_never_gives_a_wrong_block(tmp_path_factory, content, position, bit):
+    root = tmp_path_factory.mktemp("cache")
+    write(opened(root), content, A, 0, 1, 2, 3)
+    damage(files(root, A)[1], position, lambda byte: byte ^ (1 << bit))
+    try:
+        store = opened(root)
+    except CacheUnusable as error:
+        assert "newer" in str(error)  # the version field
+        return
+
+    for index in range(4):
+        if store.has(BlockKey(A, index)):
+            try:
+                assert bytes(block(content[A], index)) == read(store, A, index)
+            except BlockCorrupt:
+                pass
+
+
+test_a_flipped_bit_of_the_table_never_gives_a_wrong_block = pytest.mark.logs("cache_table_rejected")(
+    test_a_flipped_bit_of_the_table_never_gives_a_wrong_block
+)
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK, SIZE - 1])
+def test_a_truncated_data_file_is_found_and_mended(cache_dir, content, size):
+    write(opened(cache_dir), content, A, 0, 1, 2, 3)
+    os.truncate(files(cache_dir, A)[0], size)
+    store = opened(cache_dir)
+
+    with pytest.raises(BlockCorrupt):
+        read(store, A, 3)
+    for index in range(4):
+        if store.has(BlockKey(A, index)):
+            try:
+                read(store, A, index)
+            except BlockCorrupt:
+                write(store, content, A, index)
+    write(store, content, A, 3)
+
+    assert content[A] == files(cache_dir, A)[0].read_bytes()
+
+
+@pytest.mark.logs("cache_table_rejected")
+def test_swapped_files_of_two_blobs_are_found(cache_dir, content):
+    store = opened(cache_dir)
+    write(store, content, A, 0, 1, 2, 3)
+    write(store, content, B, 0, 1, 2, 3)
+    for one, other in zip(files(cache_dir, A)[:2], files(cache_dir, B)[:2], strict=True):
+        aside = one.with_name("aside")
+        one.rename(aside)
+        other.rename(one)
+        aside.rename(other)
+    store = opened(cache_dir)
+
+    assert not any(store.has(BlockKey(inode, index)) for inode in (A, B) for index in range(4))
+    assert 2 == store.tables_rejected_count
+    assert [Outcome.STORED] == write(store, content, A, 0)
+    assert opened(cache_dir).has(BlockKey(A, 0))
+
+
+def test_swapped_data_files_are_found_by_every_block(cache_dir, content):
+    store = opened(cache_dir)
+    write(store, content, A, 0, 1, 2, 3)
+    write(store, content, B, 0, 1, 2, 3)
+    one, other, aside = files(cache_dir, A)[0], files(cache_dir, B)[0], cache_dir / "aside"
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+    for index in range(4):
+        with pytest.raises(BlockCorrupt):
+            read(store, A, index)
+
+
+def test_a_block_of_zeros_where_data_should_be_is_found(cache_dir, content):
+    write(opened(cache_dir), content, A, 0)
+    data = files(cache_dir, A)[0]
+    data.write_bytes(bytes(SIZE))
+
+    with pytest.raises(BlockCorrupt):
+        read(opened(cache_dir), A, 0)
+
+
+def test_a_write_torn_before_its_checksum_is_absent(cache_dir, content):
+    store = opened(cache_dir)
+    write(store, content, A, 0)
+    with files(cache_dir, A)[0].open("r+b") as file:
+        file.seek(BLOCK)
+        file.write(b"half a block")
+
+    assert not opened(cache_dir).has(BlockKey(A, 1))
+
+
+@pytest.mark.logs("cache_table_rejected")
+def test_another_block_size_starts_the_blob_anew(cache_dir, content):
+    write(opened(cache_dir), content, A, 0, 1, 2, 3)
+    larger = Grid(2 * BLOCK)
+    store = opened(cache_dir, grid=larger)
+
+    assert not store.has(BlockKey(A, 0))
+    assert Outcome.STORED == store.write(BlockKey(A, 0), aligned(memoryview(content[A])[: 2 * BLOCK]))
+    assert opened(cache_dir, grid=larger).has(BlockKey(A, 0))
+
+
+def test_a_cache_that_is_deleted_while_mounted_is_made_anew(cache_dir, content):
+    store = opened(cache_dir)
+    write(store, content, A, 0, 1)
+    subprocess.run(["rm", "-r", str(cache_dir)], check=True)
+
+    with pytest.raises(BlockCorrupt):
+        read(store, A, 0)
+    assert [Outcome.STORED] == write(store, content, A, 0)
+    assert bytes(block(content[A], 0)) == read(store, A, 0)
+
+
+# -- the budget ------------------------------------------------------------------------------------------
+
+
+def other_blob(number):
+    return {A: BlobRef(f"old-{number}", f"s3://x/old-{number}", "1", SIZE)}
+
+
+def allocated(root):
+    return sum(blob.allocated_bytes for blob in open_directory(root).stored())
+
+
+def test_what_does_not_fit_is_declined_and_nothing_of_the_mounted_snapshot_leaves(cache_dir, content):
+    store = opened(cache_dir, budget=5 * BLOCK)
+
+    outcomes = write(store, content, A, 0, 1, 2, 3) + write(store, content, B, 0, 1, 2, 3)
+
+    assert [Outcome.STORED] * 4 == outcomes[:4]
+    assert [Outcome.STORED, Outcome.OVER_BUDGET, Outcome.OVER_BUDGET] == outcomes[4:7]
+    assert content[A] == files(cache_dir, A)[0].read_bytes()
+    assert allocated(cache_dir) <= 6 * BLOCK
+
+
+def test_whole_blobs_of_other_snapshots_leave_longest_unused_first(cache_dir, content):
+    for number in range(3):
+        snapshot = other_blob(number)
+        store = opened(cache_dir, snapshot=snapshot)
+        write(store, {A: content[A]}, A, 0, 1, 2, 3)
+        path = open_directory(cache_dir).blob_path(snapshot[A].store_key)
+        os.utime(path / "meta.json", (1000 + [5, 3, 9][number],) * 2)
+    one = allocated(cache_dir) // 3
+    store = opened(cache_dir, budget=3 * one)
+
+    write(store, content, B, 0)
+
+    left = {blob.store_key for blob in open_directory(cache_dir).stored()}
+    keys = [other_blob(number)[A].store_key for number in range(3)]
+    assert {keys[0], keys[2], blobs()[B].store_key} == left
+
+
+def test_mounting_a_snapshot_makes_it_the_last_to_leave(cache_dir, content):
+    for number in range(2):
+        store = opened(cache_dir, snapshot=other_blob(number))
+        write(store, {A: content[A]}, A, 0)
+        path = open_directory(cache_dir).blob_path(other_blob(number)[A].store_key)
+        os.utime(path / "meta.json", (1000 + number,) * 2)
+
+    opened(cache_dir, snapshot=other_blob(0))
+
+    assert other_blob(0)[A].store_key == open_directory(cache_dir).stored()[-1].store_key
+
+
+def test_a_blob_that_was_evicted_while_open_elsewhere_is_made_anew(cache_dir, content):
+    store = opened(cache_dir)
+    write(store, content, A, 0, 1)
+    directory = open_directory(cache_dir)
+    directory.remove(directory.stored()[0])
+
+    assert [Outcome.STORED] == write(store, content, A, 2)
+    with pytest.raises(BlockCorrupt):
+        read(store, A, 0)
+    assert bytes(block(content[A], 2)) == read(opened(cache_dir), A, 2)
+
+
+# -- disks that do not do what they should ------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB; needs root."""
+    if os.geteuid():
+        pytest.skip("mounting a small file system needs root")
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(path)], check=True)
+    yield path
+    subprocess.run(["umount", str(path)], check=True)
+
+
+def fill(path):
+    fd = os.open(path / "filler", os.O_WRONLY | os.O_CREAT)
+    with suppress(OSError):
+        while True:
+            os.write(fd, bytes(4096))
+    os.close(fd)
+
+
+@pytest.mark.logs("cache_write_failed", "snapshot_not_saved")
+def test_a_disk_that_fills_up_declines_and_goes_on_reading(small_disk, content):
+    store = opened(small_disk / "cache")
+    write(store, content, A, 0)
+    fill(small_disk)
+
+    assert Outcome.DISK_TROUBLE in write(store, content, A, 1, 2, 3)
+    assert bytes(block(content[A], 0)) == read(store, A, 0)
+
+
+def test_a_full_disk_that_lacks_something_is_refused_with_the_cure(small_disk, content):
+    fill(small_disk)
+
+    with pytest.raises(CacheUnusable, match=r"is full.*--cache-size 0"):
+        opened(small_disk / "cache")
+
+
+def test_a_full_disk_that_has_everything_is_fine(small_disk, content):
+    store = opened(small_disk / "cache")
+    for inode in (A, B):
+        write(store, content, inode, 0, 1, 2, 3)
+    fill(small_disk)
+
+    assert bytes(block(content[A], 0)) == read(opened(small_disk / "cache"), A, 0)
+
+
+@pytest.mark.logs("cache_without_direct_io")
+def test_a_file_system_without_direct_io_works_and_says_what_it_costs(tmp_path, content, caplog):
+    if os.geteuid():
+        pytest.skip("mounting ramfs needs root")
+    path = tmp_path / "ram"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "ramfs", "none", str(path)], check=True)
+    try:
+        write(opened(path), content, A, 0, 1, 2, 3)
+        assert [bytes(block(content[A], index)) for index in range(4)] == [read(opened(path), A, i) for i in range(4)]
+        assert "put --cache-dir on ext4 or xfs" in caplog.text
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+@pytest.mark.logs("cache_write_failed")
+def test_after_trouble_nothing_is_written_for_a_while(cache_dir, content, monkeypatch):
+    store = opened(cache_dir)
+    monkeypatch.setattr("lazyfs.cache.store.os.pwrite", broken)
+    assert [Outcome.DISK_TROUBLE] * 2 == write(store, content, A, 0, 1)
+    monkeypatch.undo()
+
+    assert [Outcome.DISK_TROUBLE] == write(store, content, A, 0)
+
+    monkeypatch.setattr("lazyfs.cache.store.PAUSE_S", 0.0)
+    store._paused_until_s = 0.0
+    assert [Outcome.STORED] == write(store, content, A, 0)
+
+
+def broken(*_):
+    raise OSError(5, "Input/output error")

@@ -1,0 +1,120 @@
+"""A loader with everything around it but the network: blocks come from a dictionary, when the test says so."""
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+from lazyfs.core.backoff import Backoff
+from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
+from lazyfs.core.ledger import Ledger
+from lazyfs.core.plan import Planner, Policy
+from lazyfs.errors import BlockCorrupt
+from lazyfs.streaming.fetcher import Blobs
+from lazyfs.streaming.flight import Flight
+from lazyfs.streaming.loader import BlockLoader, Limits
+from lazyfs.streaming.reader import BlobReader
+from lazyfs.streaming.warmer import Warmer
+from lazyfs.telemetry.metrics import Meter
+
+BLOCK = 2 * PAGE_BYTES
+GRID = Grid(BLOCK)
+Hook = Callable[[Flight], Awaitable[None]]
+
+
+async def at_once(_flight: Flight) -> None:
+    await trio.lowlevel.checkpoint()
+
+
+class FakeFetcher:
+    """Fills blocks from `contents`. A hook runs before and may wait, raise, or fill a part."""
+
+    def __init__(self, contents: dict[int, bytes]) -> None:
+        self._contents = contents
+        self.network: Hook = at_once
+        self.disk: Hook = at_once
+        self.stored: dict[BlockKey, bytes] = {}
+        self.fetched: Counter[BlockKey] = Counter()
+        self.order: list[BlockKey] = []
+        self.flying = self.flying_max = 0
+
+    async def from_network(self, flight: Flight, _lane: object, _limiter: object) -> None:
+        self.fetched[flight.key] += 1
+        self.order.append(flight.key)
+        self.flying += 1
+        self.flying_max = max(self.flying, self.flying_max)
+        try:
+            await self.network(flight)
+        finally:
+            self.flying -= 1
+        self.fill(flight, flight.block.size_bytes)
+
+    def fill(self, flight: Flight, stop: int) -> None:
+        start = flight.key.index * BLOCK
+        flight.block.pages[:stop] = self._contents[flight.key.inode][start : start + stop]
+        flight.block.filled_bytes = stop
+        flight.wake()
+
+    async def from_disk(self, flight: Flight, _limiter: object) -> None:
+        await self.disk(flight)
+        if flight.key not in self.stored:
+            raise BlockCorrupt("not there")
+        content = self.stored[flight.key]
+        flight.block.pages[: len(content)] = content
+        flight.block.filled_bytes = len(content)
+
+
+class Rig:
+    """Everything a test touches."""
+
+    def __init__(
+        self,
+        contents: dict[int, bytes],
+        *,
+        policy: Policy = Policy.DEMAND,
+        memory_blocks: int = 1000,
+        connections: int = 4,
+        deadline_s: float = 60.0,
+        store: bool = False,
+    ) -> None:
+        refs = {inode: BlobRef(f"{inode}.safetensors", "o", "v", len(body)) for inode, body in contents.items()}
+        self.contents = contents
+        self.meter = Meter()
+        self.fetcher = FakeFetcher(contents)
+        self.ledger: Ledger[BlockKey] = Ledger(memory_blocks * BLOCK)
+        self.planner = Planner(refs, GRID, policy)
+        self.warmer = Warmer(self.planner, self.has)
+        limits = Limits(connections, deadline_s, Backoff(base_s=0.1, cap_s=5.0))
+        blobs = Blobs(refs, GRID)
+        self.loader = BlockLoader(
+            blobs, self.fetcher, self.ledger, self.warmer, limits, self.meter, self.has  # type: ignore[arg-type]
+        )
+        self.reader = BlobReader(self.loader, self.planner, GRID, self.meter)
+        self.outcome = "stored"
+        self.writer = self.loader.keep_with(self._write) if store else None
+
+    def has(self, key: BlockKey) -> bool:
+        return key in self.fetcher.stored
+
+    def _write(self, key: BlockKey, content: memoryview) -> str:
+        if self.outcome == "stored":
+            self.fetcher.stored[key] = bytes(content)
+        return self.outcome
+
+    @asynccontextmanager
+    async def running(self):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.loader.run)
+            if self.writer is not None:
+                nursery.start_soon(self.writer.run)
+            yield nursery
+            nursery.cancel_scope.cancel()
+
+    async def read(self, inode: int, index: int, stop: int | None = None) -> bytes:
+        key = BlockKey(inode, index)
+        block = await self.loader.load(key, stop or min(BLOCK, len(self.contents[inode]) - index * BLOCK))
+        return bytes(block.cut(0, stop or block.size_bytes))
+
+    def expected(self, inode: int, index: int) -> bytes:
+        return self.contents[inode][index * BLOCK : (index + 1) * BLOCK]

@@ -1,0 +1,114 @@
+import pytest
+import trio
+
+from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
+from lazyfs.core.fetchqueue import Urgency
+from lazyfs.core.location import Location
+from lazyfs.errors import AccessDenied, BadResponse
+from lazyfs.streaming.fetcher import Blobs, Fetcher
+from lazyfs.streaming.flight import Buffers, Flight, Tier
+from lazyfs.streaming.locator import Locator
+from lazyfs.telemetry import metrics
+from lazyfs.telemetry.metrics import Meter
+from lazyfs.transport.lane import Lane
+from tests.faults.server import Behaviour, FaultServer
+
+BLOCK = 256 * PAGE_BYTES
+
+
+@pytest.fixture
+def server(pattern_bytes):
+    found = FaultServer(pattern_bytes(3 * BLOCK + 77))
+    yield found
+    found.close()
+
+
+class Rig:
+    def __init__(self, server):
+        refs = {16: BlobRef("a", "o", "v", len(server.content))}
+        self.located = []
+        self.server = server
+        self.meter = Meter()
+        self.fetcher = Fetcher(Blobs(refs, Grid(BLOCK)), Locator(refs, self._locate), None, self.meter)
+        self.lane, self.limiter = Lane(), trio.CapacityLimiter(1)
+
+    def _locate(self, blob):
+        self.located.append(blob.name)
+        return Location(self.server.url(f"/a?signature={len(self.located)}"))
+
+    def flight(self, index):
+        flight = Flight(BlockKey(16, index), Urgency.DEMAND, Tier.NETWORK, 0.0, 60.0)
+        flight.block = Buffers().take(min(BLOCK, len(self.server.content) - index * BLOCK))
+        return flight
+
+    async def fly(self, flight):
+        await self.fetcher.from_network(flight, self.lane, self.limiter)
+        return bytes(flight.block.cut(0, flight.block.size_bytes))
+
+
+async def test_a_flight_is_one_ranged_get_and_one_location_serves_them_all(server):
+    rig = Rig(server)
+    for index in range(4):
+        assert server.content[index * BLOCK : (index + 1) * BLOCK] == await rig.fly(rig.flight(index))
+    rig.lane.close()
+
+    assert [(0, BLOCK), (BLOCK, 2 * BLOCK), (2 * BLOCK, 3 * BLOCK), (3 * BLOCK, 3 * BLOCK + 77)] == server.spans()
+    assert ["a"] == rig.located
+
+
+async def test_a_refused_location_is_renewed_once_and_the_flight_goes_on(server):
+    rig = Rig(server)
+    server.script = [Behaviour(status=403)]
+
+    assert server.content[:BLOCK] == await rig.fly(rig.flight(0))
+    rig.lane.close()
+
+    assert ["/a?signature=1", "/a?signature=2"] == [asked.path for asked in server.asked]
+
+
+async def test_a_location_refused_again_is_denied_and_no_third_is_asked_for(server):
+    rig = Rig(server)
+    server.behave = lambda _asked: Behaviour(status=403)
+
+    with pytest.raises(AccessDenied):
+        await rig.fly(rig.flight(0))
+    rig.lane.close()
+
+    assert 2 == len(rig.located) == len(server.asked)
+
+
+async def test_a_flight_goes_on_where_it_was_cut_off(server):
+    rig = Rig(server)
+    server.script = [Behaviour(cut_after=BLOCK // 2)]
+    flight = rig.flight(1)
+    with pytest.raises(BadResponse):
+        await rig.fly(flight)
+    landed = flight.block.filled_bytes
+
+    assert server.content[BLOCK : 2 * BLOCK] == await rig.fly(flight)
+    rig.lane.close()
+    assert landed > 0
+    assert [(BLOCK, 2 * BLOCK), (BLOCK + landed, 2 * BLOCK)] == server.spans()
+
+
+async def test_waiters_hear_of_the_front_while_the_rest_is_on_its_way(server):
+    rig = Rig(server)
+    server.script = [Behaviour(stall_after=BLOCK // 2)]
+    flight = rig.flight(0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rig.fly, flight)
+        # the head and what comes with it are reported at once, the rest in pieces
+        await flight.reach(1)
+        landed = flight.block.filled_bytes
+        assert server.content[:landed] == bytes(flight.block.cut(0, landed))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_ignores_ranges_is_read_right_and_counted(server):
+    rig = Rig(server)
+    server.behave = lambda _asked: Behaviour(ignore_range=True)
+
+    assert server.content[2 * BLOCK : 3 * BLOCK] == await rig.fly(rig.flight(2))
+    rig.lane.close()
+
+    assert 1 == rig.meter.value(metrics.RANGES_IGNORED)
