@@ -105,7 +105,9 @@ def parse_connections(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= CONNECTIONS_MAX:
-        raise UsageError(f"--connections {text} is not a number from 1 to {CONNECTIONS_MAX}")
+        raise UsageError(
+            f"--connections {text} is not a number from 1 to {CONNECTIONS_MAX}", "16 suits 10 Gbit/s from S3"
+        )
     return int(text)
 
 

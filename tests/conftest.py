@@ -47,12 +47,16 @@ def mock_clock() -> trio.testing.MockClock:
 
 
 @pytest.fixture(autouse=True)
-def _no_unexpected_warnings(caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest) -> Iterator[None]:
+def _no_unexpected_warnings(
+    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
+) -> Iterator[None]:
     """Fail on a warning in the log that the test has not said to expect, with `@pytest.mark.logs("event")`."""
     caplog.set_level(logging.INFO)
     yield
     expected = {event for mark in request.node.iter_markers("logs") for event in mark.args}
-    records = [r for r in caplog.get_records("call") if r.name.startswith("lazyfs") and r.levelno >= logging.WARNING]
+    records = [
+        r for r in caplog.get_records("call") if r.name.startswith("lazyfs") and r.levelno >= logging.WARNING
+    ]
     surprising = [r.getMessage() for r in records if r.getMessage().split(" ")[0] not in expected]
     assert not surprising
 
@@ -89,7 +93,7 @@ def pattern_bytes():
 
     @functools.cache
     def make(size: int, seed: int = 0) -> bytes:
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         return np.random.Generator(np.random.SFC64(seed)).bytes(size)
 

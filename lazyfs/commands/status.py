@@ -100,18 +100,21 @@ def _troubles(document: dict[str, Any]) -> Iterator[str]:
 
 def show(mountpoint: Path | None, *, as_document: bool, watch: bool) -> int:
     """Print the status, again and again if `watch`; return the exit code."""
-    while True:
-        documents = ask(mountpoint)
-        text = (
-            as_json(documents, one=mountpoint is not None) if as_document else "\n".join(as_lines(documents))
-        )
-        if watch and sys.stdout.isatty():
-            sys.stdout.write("\033[H\033[J")  # home, and clear what is below
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-        if not watch:
-            return 0 if all(document["state"] == Liveness.ALIVE for document in documents) else 1
-        try:
+    if not watch:
+        return _print(mountpoint, as_document=as_document)
+    try:
+        while True:
+            if sys.stdout.isatty():
+                sys.stdout.write("\033[H\033[J")  # home, and clear what is below
+            _print(mountpoint, as_document=as_document)
             time.sleep(WATCH_S)
-        except KeyboardInterrupt:
-            return 0
+    except KeyboardInterrupt:
+        return 0
+
+
+def _print(mountpoint: Path | None, *, as_document: bool) -> int:
+    documents = ask(mountpoint)
+    one = mountpoint is not None
+    sys.stdout.write((as_json(documents, one=one) if as_document else "\n".join(as_lines(documents))) + "\n")
+    sys.stdout.flush()
+    return 0 if all(document["state"] == Liveness.ALIVE for document in documents) else 1

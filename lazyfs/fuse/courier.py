@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyfuse3
@@ -38,10 +39,22 @@ MAX_BACKGROUND = 1024
 BURST = 16
 """Requests answered before other tasks get a turn."""
 SIGKILL_BIT = 1 << 8
+WATCH_S = 0.2
+UNSEEN_PATIENCE_S = 10.0
+"""So long an interrupted read goes on waiting when nobody can tell whether its caller is being killed."""
 
 ReadNow = Callable[[int, int, int], memoryview | bytes | None]
 """Inode, offset, size -> the bytes if they are in memory; None if it takes waiting. Raises `LazyfsError`."""
 ReadLater = Callable[[int, int, int], Awaitable[memoryview | bytes]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A read that waits for its bytes; `thread` is its caller."""
+
+    unique: int
+    thread: int
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
 class Courier:
@@ -56,7 +69,7 @@ class Courier:
         self._read_later = read_later
         self._meter = meter
         self._sender = Sender(fd)
-        self._waiting: dict[int, trio.CancelScope] = {}
+        self._waiting: dict[int, _Waiting] = {}
         self._init_unique: int | None = None
 
     async def run(self) -> None:
@@ -108,9 +121,11 @@ class Courier:
     ) -> None:
         head = wire.request(message)
         if head.opcode == wire.READ:
-            self._read(nursery, head.unique, wire.read_request(message))
+            self._read(nursery, head, wire.read_request(message))
         elif head.opcode == wire.INTERRUPT:
-            self._interrupt(wire.interrupted(message), head.pid)
+            waiting = self._waiting.get(wire.interrupted(message))
+            if waiting is not None:
+                nursery.start_soon(self._end_if_dying, waiting)
         elif head.opcode not in {wire.FORGET, wire.BATCH_FORGET}:  # nodes live as long as the mount
             if head.opcode in {wire.READDIR, wire.READDIRPLUS}:
                 wire.limit_size(message, DIRECTORY_BYTES_MAX)
@@ -124,12 +139,13 @@ class Courier:
             if not reply:
                 return
             if wire.reply_unique(reply) == self._init_unique:
-                reply, self._init_unique = wire.widen(reply, MAX_BACKGROUND), None
+                reply, self._init_unique = wire.adjust_init(reply, MAX_BACKGROUND), None
             self._sender.send([reply])
 
     # -- reads ---------------------------------------------------------------------------------------
 
-    def _read(self, nursery: trio.Nursery, unique: int, wanted: wire.ReadRequest) -> None:
+    def _read(self, nursery: trio.Nursery, head: wire.Request, wanted: wire.ReadRequest) -> None:
+        unique = head.unique
         try:
             content = self._read_now(wanted.handle, wanted.offset, wanted.size)
         except Exception as error:  # noqa: BLE001 - whatever it is, the reader gets an errno
@@ -138,20 +154,36 @@ class Courier:
         if content is not None:
             self._sender.send([wire.reply_header(unique, len(content)), content])
         else:
-            scope = self._waiting[unique] = trio.CancelScope()
-            nursery.start_soon(self._wait_and_read, unique, wanted, scope)
+            waiting = self._waiting[unique] = _Waiting(unique, head.pid)
+            nursery.start_soon(self._wait_and_read, waiting, wanted)
 
-    async def _wait_and_read(self, unique: int, wanted: wire.ReadRequest, scope: trio.CancelScope) -> None:
+    async def _wait_and_read(self, waiting: "_Waiting", wanted: wire.ReadRequest) -> None:
+        unique = waiting.unique
         try:
-            with scope:
+            with waiting.scope:
                 content = await self._read_later(wanted.handle, wanted.offset, wanted.size)
                 self._sender.send([wire.reply_header(unique, len(content)), content])
         except Exception as error:  # noqa: BLE001 - as above
             self._refuse(unique, error)
         finally:
             del self._waiting[unique]
-        if scope.cancelled_caught:
+        if waiting.scope.cancelled_caught:
             self._sender.send([wire.error_reply(unique, errno.EINTR)])
+
+    async def _end_if_dying(self, waiting: "_Waiting") -> None:
+        """End an interrupted read once its caller is being killed: it cannot die before it has an answer.
+
+        Any signal interrupts, and the kernel says so only once; but a read of a file is not expected to end
+        with EINTR for a signal that does not kill. So this watches, for as long as the read waits.
+        """
+        unseen_s = 0.0
+        while waiting.unique in self._waiting and unseen_s < UNSEEN_PATIENCE_S:
+            dying = _is_dying(waiting.thread)
+            if dying:
+                break
+            unseen_s += WATCH_S if dying is None else 0.0
+            await trio.sleep(WATCH_S)
+        waiting.scope.cancel()
 
     def _refuse(self, unique: int, error: Exception) -> None:
         known = isinstance(error, LazyfsError)
@@ -162,24 +194,12 @@ class Courier:
             [wire.error_reply(unique, error.errno if isinstance(error, LazyfsError) else errno.EIO)]
         )
 
-    def _interrupt(self, unique: int, pid: int) -> None:
-        """End a read whose caller is being killed: it cannot die before its request is answered.
 
-        Other signals interrupt too; a read of a file is not expected to end with EINTR then.
-        """
-        scope = self._waiting.get(unique)
-        if scope is not None and _is_dying(pid):
-            scope.cancel()
-
-
-def _is_dying(thread: int) -> bool:
-    """Tell whether a SIGKILL waits for a thread; one in another namespace, which we cannot see, counts so."""
+def _is_dying(thread: int) -> bool | None:
+    """Tell whether a SIGKILL waits for a thread; None when it cannot be seen, being in another namespace."""
     try:
         status = Path(f"/proc/{thread}/status").read_text()
     except OSError:
-        return True
-    return any(
-        int(line.split()[1], 16) & SIGKILL_BIT
-        for line in status.splitlines()
-        if line.startswith(("SigPnd:", "ShdPnd:"))
-    )
+        return None
+    pending = [line.split()[1] for line in status.splitlines() if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(int(signals, 16) & SIGKILL_BIT for signals in pending)

@@ -17,8 +17,12 @@ _BACKGROUND = struct.Struct("=HH")
 
 OUT_HEADER_BYTES = _OUT_HEADER.size
 _READ_SIZE_AT = _IN_HEADER.size + 16
-_BACKGROUND_AT = OUT_HEADER_BYTES + 16
-"""In the reply to INIT, after major, minor, max_readahead and flags: max_background, congestion_threshold."""
+_FLAGS_AT = OUT_HEADER_BYTES + 12
+"""In the reply to INIT, after major, minor and max_readahead."""
+_FLAGS = struct.Struct("=I")
+_BACKGROUND_AT = _FLAGS_AT + _FLAGS.size
+"""After the flags: max_background, congestion_threshold."""
+_ASYNC_DIO = 1 << 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +82,19 @@ def reply_unique(message: bytes) -> int:
     return unique
 
 
-def widen(init_reply: bytes, max_background: int) -> bytes:
-    """Return the reply to INIT with room for so many background requests; an error stays as it is.
+def adjust_init(reply: bytes, max_background: int) -> bytes:
+    """Return the reply to INIT as we want it; an error stays as it is.
 
-    Page cache reads, page faults too, are background requests. The kernel's default of 12 would let 12 slow
-    ones keep every other reader from being heard.
+    Room for so many background requests: page cache reads, page faults too, are background requests, and the
+    kernel's default of 12 would let 12 slow ones keep every other reader from being heard.
+
+    No asynchronous direct I/O: it would make direct reads background requests as well, whose readers wait in
+    the kernel unkillably (fuse_direct_IO), and for which no INTERRUPT is sent.
     """
-    if len(init_reply) < _BACKGROUND_AT + _BACKGROUND.size:
-        return init_reply
-    changed = bytearray(init_reply)
+    if len(reply) < _BACKGROUND_AT + _BACKGROUND.size:
+        return reply
+    changed = bytearray(reply)
+    (flags,) = _FLAGS.unpack_from(changed, _FLAGS_AT)
+    _FLAGS.pack_into(changed, _FLAGS_AT, flags & ~_ASYNC_DIO)
     _BACKGROUND.pack_into(changed, _BACKGROUND_AT, max_background, max_background * 3 // 4)
     return bytes(changed)

@@ -83,7 +83,14 @@ def test_a_complete_blob_is_the_file_byte_for_byte(cache_dir, content):
     assert content[A] == data.read_bytes()
     entries = [xxhash.xxh3_64_intdigest(block(content[A], index)) for index in range(4)]
     assert b"".join(entry.to_bytes(8, "little") for entry in entries) == blocks.read_bytes()[-32:]
-    expected = {"name": "a", "size": SIZE, "source": "s3://x/a", "version": "1", "digest": None, "verified_at": None}
+    expected = {
+        "name": "a",
+        "size": SIZE,
+        "source": "s3://x/a",
+        "version": "1",
+        "digest": None,
+        "verified_at": None,
+    }
     assert expected == json.loads(meta.read_text())
     assert SIZE == store.stored_bytes
 
@@ -360,7 +367,9 @@ def test_a_file_system_without_direct_io_works_and_says_what_it_costs(tmp_path, 
     subprocess.run(["mount", "-t", "ramfs", "none", str(path)], check=True)
     try:
         write(opened(path), content, A, 0, 1, 2, 3)
-        assert [bytes(block(content[A], index)) for index in range(4)] == [read(opened(path), A, i) for i in range(4)]
+        assert [bytes(block(content[A], index)) for index in range(4)] == [
+            read(opened(path), A, i) for i in range(4)
+        ]
         assert "put --cache-dir on ext4 or xfs" in caplog.text
     finally:
         subprocess.run(["umount", str(path)], check=True)

@@ -112,7 +112,22 @@ def test_a_hostile_name_is_refused_and_says_why(name, why):
 
 
 @pytest.mark.parametrize(
-    "name", ["a b", "q'\"", "100%", "a+b", "#1", "?x=1", "ünï", "模型", "...", "a.lazyfs", "-rf", "x" * 255, "\udc80"]
+    "name",
+    [
+        "a b",
+        "q'\"",
+        "100%",
+        "a+b",
+        "#1",
+        "?x=1",
+        "ünï",
+        "模型",
+        "...",
+        "a.lazyfs",
+        "-rf",
+        "x" * 255,
+        "\udc80",
+    ],
 )
 def test_an_unusual_name_is_shown_as_it_is(name):
     assert [name] == names(build("s3://b", [blob(name)]))

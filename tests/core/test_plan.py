@@ -33,10 +33,25 @@ def span(block, blocks=1.0):
 
 def test_small_files_and_headers_come_first_then_shards_in_natural_order():
     blobs = model(
-        model_10__safetensors=2, config__json=0.1, model_9__safetensors=3, model_2__safetensors=2, readme__txt=1.5
+        model_10__safetensors=2,
+        config__json=0.1,
+        model_9__safetensors=3,
+        model_2__safetensors=2,
+        readme__txt=1.5,
     )
 
-    expected = [(101, 0), (103, 0), (102, 0), (100, 0), (103, 1), (102, 1), (102, 2), (100, 1), (104, 0), (104, 1)]
+    expected = [
+        (101, 0),
+        (103, 0),
+        (102, 0),
+        (100, 0),
+        (103, 1),
+        (102, 1),
+        (102, 2),
+        (100, 1),
+        (104, 0),
+        (104, 1),
+    ]
     assert expected == drained(planner(blobs))
 
 
@@ -179,6 +194,9 @@ def test_streams_are_bounded_and_the_oldest_is_forgotten():
 def test_natural_order_counts():
     names = ["model-10.safetensors", "model-9.safetensors", "model.safetensors", "model-1-of-10.safetensors"]
 
-    assert ["model-1-of-10.safetensors", "model-9.safetensors", "model-10.safetensors", "model.safetensors"] == sorted(
-        names, key=natural_key
-    )
+    assert [
+        "model-1-of-10.safetensors",
+        "model-9.safetensors",
+        "model-10.safetensors",
+        "model.safetensors",
+    ] == sorted(names, key=natural_key)

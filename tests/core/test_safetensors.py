@@ -16,7 +16,11 @@ def header(**tensors):
 
 
 def tensor(start, stop, dtype="U8", shape=None):
-    return {"dtype": dtype, "shape": [stop - start] if shape is None else shape, "data_offsets": [start, stop]}
+    return {
+        "dtype": dtype,
+        "shape": [stop - start] if shape is None else shape,
+        "data_offsets": [start, stop],
+    }
 
 
 dtypes = st.sampled_from([np.float16, np.float32, np.int8, np.uint64, np.bool_])
@@ -112,7 +116,12 @@ def test_the_longest_header_and_one_that_fills_the_file_are_accepted():
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from([*DTYPE_BITS]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([*DTYPE_BITS]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
@@ -123,7 +132,10 @@ NESTED = b'{"a":' * 100_000
 HUGE_NUMBER = b'{"a":' + b"9" * 10_000 + b"}"
 
 
-@given(st.binary(max_size=80) | st.dictionaries(st.text(max_size=12), entries | json_values).map(json.dumps).map(str.encode))
+@given(
+    st.binary(max_size=80)
+    | st.dictionaries(st.text(max_size=12), entries | json_values).map(json.dumps).map(str.encode)
+)
 @example(NESTED)
 @example(HUGE_NUMBER)
 @example(b'{"a":NaN}')

@@ -139,9 +139,15 @@ class FaultServer:
             client.sendall(how.raw)
             return False
         status, headers, body = self._reply(asked, how)
-        head = f"HTTP/1.1 {status} Whatever\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
+        head = (
+            f"HTTP/1.1 {status} Whatever\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
+        )
         client.sendall(head.encode("latin-1"))
-        for limit, end in ((how.cut_after, self._close), (how.reset_after, self._reset), (how.stall_after, self._stall)):
+        for limit, end in (
+            (how.cut_after, self._close),
+            (how.reset_after, self._reset),
+            (how.stall_after, self._stall),
+        ):
             if limit is not None:
                 client.sendall(body[:limit])
                 end(client)

@@ -57,7 +57,9 @@ class Bucket:
             aws_secret_access_key=server.secret_key,
             region_name="us-east-1",
         )
-        with suppress(self.client.exceptions.BucketAlreadyExists, self.client.exceptions.BucketAlreadyOwnedByYou):
+        with suppress(
+            self.client.exceptions.BucketAlreadyExists, self.client.exceptions.BucketAlreadyOwnedByYou
+        ):
             self.client.create_bucket(Bucket=self.name)
         self.address = f"s3://{self.name}/{self.prefix}"
 

@@ -35,7 +35,9 @@ def read(source, blob, start=0, stop=None):
     into = memoryview(bytearray(stop - start))
     lane = Lane()
     try:
-        lane.fetch(source.locate(blob), Wanted(ByteRange(start, stop), blob.size_bytes), into, lambda _count: None)
+        lane.fetch(
+            source.locate(blob), Wanted(ByteRange(start, stop), blob.size_bytes), into, lambda _count: None
+        )
     finally:
         lane.close()
     return bytes(into)

@@ -39,13 +39,15 @@ def refused(address, access):
 
 
 def test_more_keys_than_fit_on_a_page_are_all_listed(bucket):
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+    from concurrent.futures import ThreadPoolExecutor
 
     names = [f"{number % 7}/{number:05d}" for number in range(2500)]
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda name: bucket.put(name, name.encode()), names))
 
-    assert sorted(names) == [blob.name for blob in sorted(listed(bucket.address, bucket.access), key=lambda b: b.name)]
+    assert sorted(names) == [
+        blob.name for blob in sorted(listed(bucket.address, bucket.access), key=lambda b: b.name)
+    ]
 
 
 def test_the_whole_bucket_can_be_listed_and_directory_markers_are_no_files(bucket):
@@ -145,9 +147,12 @@ def test_the_style_can_come_from_the_aws_configuration(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
     made = client(Access("https://minio.example"))
 
-    assert "https://bucket.minio.example/k" == made.generate_presigned_url(
-        "get_object", Params={"Bucket": "bucket", "Key": "k"}
-    ).partition("?")[0]
+    assert (
+        "https://bucket.minio.example/k"
+        == made.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k"}).partition("?")[
+            0
+        ]
+    )
     made.close()
 
 
@@ -252,7 +257,9 @@ def test_a_certificate_nobody_vouches_for():
 
 
 def test_https_to_a_server_that_speaks_http(aws):
-    assert isinstance(refused("s3://bucket/x", Access(aws.endpoint_url.replace("http", "https"))), SourceUntrusted)
+    assert isinstance(
+        refused("s3://bucket/x", Access(aws.endpoint_url.replace("http", "https"))), SourceUntrusted
+    )
 
 
 @pytest.mark.usefixtures("aws")
@@ -270,7 +277,9 @@ def test_https_to_a_server_that_speaks_http(aws):
 def test_what_the_server_answers(status, code, kind, words):
     server = FaultServer()
     body = f"<Error><Code>{code}</Code><Message>said\nso</Message></Error>".encode()
-    server.behave = lambda _asked: Behaviour(status=status, body=body, headers={"Content-Type": "application/xml"})
+    server.behave = lambda _asked: Behaviour(
+        status=status, body=body, headers={"Content-Type": "application/xml"}
+    )
     try:
         error = refused("s3://bucket/x", Access(server.url("")))
     finally:
@@ -289,7 +298,11 @@ def test_an_address_that_cannot_be(address):
 
 @pytest.mark.parametrize(
     ("address", "words"),
-    [("ftp://x/y", "unknown scheme ftp://"), ("/models", "is not a source"), ("file://host/x", "not a local path")],
+    [
+        ("ftp://x/y", "unknown scheme ftp://"),
+        ("/models", "is not a source"),
+        ("file://host/x", "not a local path"),
+    ],
 )
 def test_an_address_of_no_source(address, words):
     with pytest.raises(UsageError, match=words):
@@ -317,7 +330,7 @@ def test_credentials_never_reach_a_log(bucket, caplog, monkeypatch):
 
 def test_the_bucket_region_is_signed_for(monkeypatch, aws):
     """A presigned GET is not redirected to the bucket's region, so it must be made for it."""
-    from lazyfs.sources.s3 import S3Source  # noqa: PLC0415
+    from lazyfs.sources.s3 import S3Source
 
     source = S3Source("bucket", "x", None, Access())
     source._move_to({"ResponseMetadata": {"HTTPHeaders": {"x-amz-bucket-region": "eu-north-1"}}})

@@ -78,7 +78,9 @@ class Rig:
         deadline_s: float = 60.0,
         store: bool = False,
     ) -> None:
-        refs = {inode: BlobRef(f"{inode}.safetensors", "o", "v", len(body)) for inode, body in contents.items()}
+        refs = {
+            inode: BlobRef(f"{inode}.safetensors", "o", "v", len(body)) for inode, body in contents.items()
+        }
         self.contents = contents
         self.meter = Meter()
         self.fetcher = FakeFetcher(contents)
@@ -88,7 +90,13 @@ class Rig:
         limits = Limits(connections, deadline_s, Backoff(base_s=0.1, cap_s=5.0))
         blobs = Blobs(refs, GRID)
         self.loader = BlockLoader(
-            blobs, self.fetcher, self.ledger, self.warmer, limits, self.meter, self.has  # type: ignore[arg-type]
+            blobs,
+            self.fetcher,
+            self.ledger,
+            self.warmer,
+            limits,
+            self.meter,
+            self.has,  # type: ignore[arg-type]
         )
         self.reader = BlobReader(self.loader, self.planner, GRID, self.meter)
         self.outcome = "stored"

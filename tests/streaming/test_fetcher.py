@@ -52,7 +52,12 @@ async def test_a_flight_is_one_ranged_get_and_one_location_serves_them_all(serve
         assert server.content[index * BLOCK : (index + 1) * BLOCK] == await rig.fly(rig.flight(index))
     rig.lane.close()
 
-    assert [(0, BLOCK), (BLOCK, 2 * BLOCK), (2 * BLOCK, 3 * BLOCK), (3 * BLOCK, 3 * BLOCK + 77)] == server.spans()
+    assert [
+        (0, BLOCK),
+        (BLOCK, 2 * BLOCK),
+        (2 * BLOCK, 3 * BLOCK),
+        (3 * BLOCK, 3 * BLOCK + 77),
+    ] == server.spans()
     assert ["a"] == rig.located
 
 

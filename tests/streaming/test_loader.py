@@ -5,7 +5,14 @@ from trio.testing import wait_all_tasks_blocked
 from lazyfs.core.blob import BlockKey
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.plan import Policy
-from lazyfs.errors import AccessDenied, BlobChanged, BlockCorrupt, LazyfsError, SourceThrottled, SourceUnavailable
+from lazyfs.errors import (
+    AccessDenied,
+    BlobChanged,
+    BlockCorrupt,
+    LazyfsError,
+    SourceThrottled,
+    SourceUnavailable,
+)
 from lazyfs.streaming.flight import Tier
 from lazyfs.streaming.loader import ANY_IDLE_S, DEMAND_LANES, STORED_IDLE_S
 from lazyfs.telemetry import metrics
@@ -91,7 +98,9 @@ async def test_demand_goes_ahead_of_read_ahead_and_read_ahead_of_warm_up(content
         await wait_all_tasks_blocked()
         rig.loader.hint([BlockKey(A, 9)], Urgency.READAHEAD)
         for index in range(DEMAND_LANES):
-            nursery.start_soon(rig.read, B, 0, 1) if index == 0 else rig.loader.demand(BlockKey(A, 20 + index))
+            nursery.start_soon(rig.read, B, 0, 1) if index == 0 else rig.loader.demand(
+                BlockKey(A, 20 + index)
+            )
         rig.loader.demand(BlockKey(A, 15))
         await wait_all_tasks_blocked()
         for _ in range(8):
@@ -162,7 +171,9 @@ async def test_what_had_landed_is_not_fetched_again_by_the_next_try(contents, mo
 
 
 @pytest.mark.logs("fetch_failed")
-async def test_after_the_deadline_every_waiter_gets_the_error_and_the_next_reader_a_new_try(contents, mock_clock):
+async def test_after_the_deadline_every_waiter_gets_the_error_and_the_next_reader_a_new_try(
+    contents, mock_clock
+):
     rig = Rig(contents, deadline_s=30.0)
 
     async def down(_flight):

@@ -32,7 +32,9 @@ spans = st.tuples(st.integers(0, 6 * BLOCK), st.integers(1, 3 * BLOCK))
     policy=st.sampled_from(Policy),
 )
 @settings(max_examples=80)
-def test_a_read_is_exactly_its_bytes_whatever_fails_and_whoever_reads_beside(size, asked, seed, memory, policy):
+def test_a_read_is_exactly_its_bytes_whatever_fails_and_whoever_reads_beside(
+    size, asked, seed, memory, policy
+):
     chance = random.Random(seed)
     contents = bytes(chance.randbytes(size))
     rig = rig_of(contents, memory_blocks=memory, policy=policy, deadline_s=1000.0)

@@ -130,8 +130,8 @@ class Tunnel:
         self.port = self._head.port
 
     def _serve(self, client, _number) -> None:
-        import socket  # noqa: PLC0415
-        import threading  # noqa: PLC0415
+        import socket
+        import threading
 
         head = b""
         while b"\r\n\r\n" not in head:

@@ -3,7 +3,6 @@ import os
 import pytest
 
 from lazyfs.core.blob import ByteRange
-from lazyfs.core.location import Location
 from lazyfs.errors import AccessDenied, BlobChanged
 from lazyfs.sources import Access, open_source
 from lazyfs.transport.lane import Lane

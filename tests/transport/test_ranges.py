@@ -85,7 +85,9 @@ def test_the_whole_object_instead_of_the_range_is_never_taken_for_the_range(read
     assert server.content[:10] == fetch(reader, server, 0, 10)[0]
 
 
-@given(start=st.integers(0, SIZE - 1), length=st.integers(1, SIZE), chunked=st.booleans(), whole=st.booleans())
+@given(
+    start=st.integers(0, SIZE - 1), length=st.integers(1, SIZE), chunked=st.booleans(), whole=st.booleans()
+)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_range_is_right_however_it_comes(reader, server, start, length, chunked, whole):
     server.script = [Behaviour(ignore_range=whole, chunked=chunked)]
@@ -138,7 +140,12 @@ def test_a_reply_without_an_etag_is_accepted_when_if_match_was_sent(reader, serv
         (Behaviour(without=("Content-Range",)), BadResponse),
         (Behaviour(headers={"Content-Range": "bytes 0-88999/100000"}), BadResponse),
         (Behaviour(headers={"Content-Range": "bytes */100000"}), BadResponse),
-        (Behaviour(headers={"Content-Type": "multipart/byteranges; boundary=x"}, without=("Content-Range",)), BadResponse),
+        (
+            Behaviour(
+                headers={"Content-Type": "multipart/byteranges; boundary=x"}, without=("Content-Range",)
+            ),
+            BadResponse,
+        ),
         (Behaviour(body=b"x" * 89_001), BadResponse),
         (Behaviour(body=b"x" * 88_999), BadResponse),
         (Behaviour(cut_after=0), BadResponse),
@@ -231,7 +238,9 @@ def test_a_redirect_is_followed_without_taking_credentials_to_another_host(reade
         assert "Bearer secret" == server.asked[0].headers["authorization"]
         assert "authorization" not in storage.asked[0].headers
         assert ("/signed", (5, 15), ETAG) == (
-            storage.asked[0].path, storage.asked[0].span, storage.asked[0].headers["if-match"],
+            storage.asked[0].path,
+            storage.asked[0].span,
+            storage.asked[0].headers["if-match"],
         )
     finally:
         storage.close()

@@ -1,0 +1,100 @@
+"""Real mounts by the real command, for end-to-end tests. The process that serves a mount is never this one."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lazyfs.fuse.channel import detach
+from lazyfs.fuse.mountinfo import mounted_at
+
+START_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 5.0
+
+
+class Mount:
+    """A running `lazyfs mount`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", path: Path, log: Path) -> None:
+        self.process = process
+        self.path = path
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def logged(self, event: str) -> list[str]:
+        return [line for line in self.log.splitlines() if re.search(rf" {event}\b", line)]
+
+    def status(self) -> dict:
+        return json.loads((self.path / ".lazyfs" / "status.json").read_text())
+
+    def wait_for(self, condition, timeout_s: float = 20.0) -> dict:
+        """Wait until the status satisfies `condition`; return it."""
+        deadline = time.monotonic() + timeout_s
+        while not condition(status := self.status()):
+            assert time.monotonic() < deadline, status
+            time.sleep(0.05)
+        return status
+
+    def complete(self) -> dict:
+        return self.wait_for(lambda status: status["phase"] == "complete")
+
+    def end(self, number: int = signal.SIGTERM) -> float:
+        """Send a signal and wait for the end; return how long it took."""
+        began = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(STOP_TIMEOUT_S)
+        return time.monotonic() - began
+
+
+def lazyfs(*arguments: object, env: dict[str, str] | None = None, timeout: float = 30.0):
+    """Run a command to its end; return it with its output as text."""
+    return subprocess.run(
+        [sys.executable, "-m", "lazyfs", *map(str, arguments)],
+        capture_output=True, text=True, check=False, env=env, timeout=timeout,
+    )  # fmt: skip
+
+
+@contextmanager
+def mounted(
+    source: str, path: Path, *options: object, env: dict[str, str] | None = None, clean: bool = True
+) -> Iterator[Mount]:
+    """Mount for the length of a block; with `clean`, the end must be a clean one."""
+    path.mkdir(exist_ok=True)
+    log = path.with_name(f"{path.name}.log")
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lazyfs", "mount", source, str(path), *map(str, options)],
+            stdin=subprocess.DEVNULL, stderr=stderr, env=env,
+        )  # fmt: skip
+    found = Mount(process, path, log)
+    try:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not found.logged("ready"):
+            assert process.poll() is None, found.log
+            assert time.monotonic() < deadline, found.log
+            time.sleep(0.01)
+        yield found
+        if clean and process.poll() is None:
+            found.end()
+            assert 0 == process.returncode, found.log
+            assert mounted_at(path) is None
+            assert "Traceback" not in found.log, found.log
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        detach(path)
+
+
+def inherited() -> dict[str, str]:
+    """Return this process's environment without what configures lazyfs."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("LAZYFS_")}

@@ -1,0 +1,65 @@
+import os
+import threading
+
+import pytest
+
+from lazyfs.fuse import sender as module
+from lazyfs.fuse.sender import LARGE_BYTES, Sender
+
+
+@pytest.fixture
+def pipe():
+    """A descriptor that keeps every write as one message."""
+    import socket
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for end in (ours, theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 21)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def large(fill):
+    return [b"header", memoryview(bytes([fill]) * LARGE_BYTES)]
+
+
+def test_a_reply_is_one_message_of_its_parts(pipe):
+    ours, theirs = pipe
+    Sender(ours.fileno()).send([b"header", memoryview(b"content")])
+
+    assert b"headercontent" == theirs.recv(100)
+
+
+def test_large_replies_go_to_threads_while_copying_is_slow_and_arrive_whole(pipe, monkeypatch):
+    ours, theirs = pipe
+    writers = set()
+    writev = os.writev
+
+    def slow(fd, parts):
+        writers.add(threading.current_thread().name)
+        return writev(fd, parts)
+
+    monkeypatch.setattr(module.os, "writev", slow)
+    monkeypatch.setattr(module, "SLOW_BYTES_PER_S", 1e15)  # nothing is fast
+    sender = Sender(ours.fileno(), threads=2)
+    sender._bytes_per_s = 1.0
+    got = []
+    for fill in range(6):
+        sender.send(large(fill))
+        got.append(theirs.recv(1 << 20))
+    sender.close()
+
+    assert sorted(b"header" + bytes([fill]) * LARGE_BYTES for fill in range(6)) == sorted(got)
+    assert {"sender"} == writers
+
+
+def test_small_replies_never_wait_behind_large_ones(pipe):
+    ours, theirs = pipe
+    sender = Sender(ours.fileno())
+    sender._bytes_per_s = 1.0
+    sender.send([b"small"])
+
+    assert b"small" == theirs.recv(100)
+    assert not sender._threads
+    sender.close()
