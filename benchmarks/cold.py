@@ -96,14 +96,16 @@ def _median(values: list[float]) -> float:
     return round(statistics.median(values), 3) if values else 0.0
 
 
+HEAD = (
+    "| system | command to last tensor, s | directory, s | first tensor, s | download alone, s | lazyfs "
+    "| CPU s per GB | peak RSS MB | RSS after MB | bytes over need |"
+)
+
+
 def table(document: dict[str, object]) -> str:
     """Return the medians as a table."""
     systems: dict[str, dict[str, float]] = document["systems"]  # type: ignore[assignment]
-    lines = [
-        "| system | command to last tensor, s | directory, s | first tensor, s | download alone, s | lazyfs takes | "
-        "CPU s per GB | peak RSS MB | RSS after MB | bytes over need |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = [HEAD, "|---" * HEAD.count(" | ") + "|---|"]
     for name, row in systems.items():
         ratio = f"{row['lazyfs_ratio']:.2f} x"
         if row["lazyfs_ratio_to_download"]:

@@ -1,7 +1,7 @@
-"""What loads the model, in a process of its own: like vLLM, file by file in natural order, each tensor mapped
-and copied into memory that is there already.
+"""What loads the model, in a process of its own.
 
-Started before the clock, it imports what it needs and waits for the directory to answer.
+Like vLLM it goes file by file in natural order; each tensor is mapped and copied into memory that is there
+already. Started before the clock, it imports what it needs and waits for the directory to answer.
 Run: `python -m benchmarks.reader DIRECTORY`; prints a JSON object of times (seconds of the monotonic clock)
 and the checksum of everything read.
 """

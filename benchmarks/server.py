@@ -22,7 +22,7 @@ SENDFILE_CHUNK = "256k"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A link: seconds to the first byte, and megabytes a second of one connection (None: as fast as it goes)."""
+    """A link: seconds to the first byte, and MB/s of one connection (None: as fast as it goes)."""
 
     name: str
     first_byte_s: float = 0.0

@@ -17,7 +17,7 @@ from benchmarks.server import BUCKET
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A command, its environment, where the model appears, and where it is downloaded to if it is no mount."""
+    """A command, its environment, where the model appears, and where it is downloaded to if not a mount."""
 
     command: list[str]
     directory: Path

@@ -21,17 +21,18 @@ MOUNT = "`lazyfs mount`"
 FOOT = """\
 ## S3 credentials
 
-By the standard AWS chain: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and `AWS_SESSION_TOKEN`), `AWS_PROFILE`
-and the files in `~/.aws`, web identity (IRSA), EKS Pod Identity, ECS and EC2 instance roles, SSO. `AWS_REGION` or
-`AWS_DEFAULT_REGION` choose the region; the bucket's own region is found by itself on AWS. `AWS_CA_BUNDLE` names a
-CA file for servers with a certificate of one's own, `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` the proxies.
+By the standard AWS chain: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and `AWS_SESSION_TOKEN`),
+`AWS_PROFILE` and the files in `~/.aws`, web identity (IRSA), EKS Pod Identity, ECS and EC2 instance roles,
+SSO. `AWS_REGION` or `AWS_DEFAULT_REGION` choose the region; the bucket's own is found by itself on AWS.
+`AWS_CA_BUNDLE` names a CA file for servers with a certificate of one's own, `HTTPS_PROXY`, `HTTP_PROXY` and
+`NO_PROXY` the proxies.
 
 ## Exit codes
 
 | code | meaning |
 | --- | --- |
 | 0 | done; for `mount`: unmounted, by a signal or from outside |
-| 1 | something failed; for `status`: a mount is dead or does not answer; for `inspect`: the model has faults |
+| 1 | something failed; `status`: a mount is dead or does not answer; `inspect`: the model has faults |
 | 2 | an argument that cannot be right |
 | 3 | no such bucket, prefix or directory, or nothing in it |
 | 4 | credentials wrong, missing or insufficient |

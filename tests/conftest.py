@@ -1,4 +1,4 @@
-"""Fixtures for all tests, and the rules they enforce: no unexpected warning, no sleep where a clock will do."""
+"""Fixtures for all tests, and the rules they enforce: no unexpected warning, no needless sleep."""
 
 import functools
 import gc
@@ -23,7 +23,7 @@ ASYNC_TIMEOUT_S = 20.0
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run `async def` tests in trio; with a `mock_clock` argument, on a clock that jumps when all tasks wait."""
+    """Run `async def` tests in trio; with a `mock_clock` argument, on a clock that jumps when all wait."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     names = pyfuncitem._fixtureinfo.argnames
@@ -50,7 +50,7 @@ def mock_clock() -> trio.testing.MockClock:
 def _no_unexpected_warnings(
     caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> Iterator[None]:
-    """Fail on a warning in the log that the test has not said to expect, with `@pytest.mark.logs("event")`."""
+    """Fail on a warning in the log that the test does not expect by `@pytest.mark.logs("event")`."""
     caplog.set_level(logging.INFO)
     yield
     expected = {event for mark in request.node.iter_markers("logs") for event in mark.args}

@@ -104,8 +104,11 @@ def test_the_layout_is_the_documented_one(cache_dir, content):
 
     objects = f"v1/objects/{key[:2]}/{key}"
     assert {
-        f"{objects}/data", f"{objects}/blocks", f"{objects}/meta.json", f"v1/snapshots/{manifest.snapshot_id}.json",
-    } == found  # fmt: skip
+        f"{objects}/data",
+        f"{objects}/blocks",
+        f"{objects}/meta.json",
+        f"v1/snapshots/{manifest.snapshot_id}.json",
+    } == found
     assert 0o700 == stat.S_IMODE(cache_dir.stat().st_mode)
 
 

@@ -27,8 +27,10 @@ def model(tmp_path_factory):
         tensors = {f"layers.{layer}.{name}": matrix(1024, 512, np.float16)
                    for layer in range(shard * 4 - 4, shard * 4) for name in ("q", "k", "v", "o")}  # fmt: skip
         save_file(tensors, root / f"model-{shard:05d}-of-00003.safetensors")
-    mixed = {f"experts.{n}.{part}": matrix(512, 300, dtype)
-             for n in range(6) for part, dtype in (("weight", np.uint8), ("scale", np.float32), ("norm", np.float16))}  # fmt: skip
+    dtypes = {"weight": np.uint8, "scale": np.float32, "norm": np.float16}
+    mixed = {
+        f"experts.{n}.{part}": matrix(512, 300, dtype) for n in range(6) for part, dtype in dtypes.items()
+    }
     save_file(mixed, root / "model-00003-of-00003.safetensors", {"format": "pt"})
     (root / "config.json").write_text('{"model_type": "test"}')
     (root / "sub").mkdir()

@@ -1,4 +1,4 @@
-"""Real mounts by the real command, for end-to-end tests. The process that serves a mount is never this one."""
+"""Real mounts by the real command, for end-to-end tests. A mount is never served by this process."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Everything that can go wrong at the start: one line with the cause and the cure, an exit code, nothing mounted."""
+"""Everything that can go wrong at the start: one line with cause and cure, an exit code, nothing mounted."""
 
 import os
 import re
@@ -169,8 +169,8 @@ def test_without_dev_fuse(model, where):
 
 def test_without_permission_to_mount(model, where):
     ran = subprocess.run(
-        ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin", sys.executable, "-m", "lazyfs", "mount",
-         f"file://{model}", *map(str, where)],
+        ["setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin",
+         sys.executable, "-m", "lazyfs", "mount", f"file://{model}", *map(str, where)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -43,7 +43,8 @@ def _sys(path):
 def waiting_reader(path, flags=0):
     """A process that reads what is not there yet; it prints how that ended."""
     script = (
-        f"import os, sys, mmap\nfd = os.open({str(path)!r}, os.O_RDONLY | {flags})\nprint('reading', flush=True)\n"
+        f"import os, sys, mmap\nfd = os.open({str(path)!r}, os.O_RDONLY | {flags})\n"
+        "print('reading', flush=True)\n"
         "try:\n    os.preadv(fd, [mmap.mmap(-1, 1 << 20)], 8 << 20)\n    print('read')\n"
         "except OSError as error:\n    print(error.errno)\n"
     )
@@ -84,7 +85,8 @@ def test_a_signal_that_does_not_kill_does_not_end_a_read(hosted, aws, monkeypatc
     link = Link(("127.0.0.1", aws.port), rate_bytes_per_s=8_000_000)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{link.port}")
     script = (
-        f"import os, signal, mmap\nsignal.signal(signal.SIGUSR1, lambda *_: None)\nsignal.siginterrupt(signal.SIGUSR1, True)\n"
+        "import os, signal, mmap\nsignal.signal(signal.SIGUSR1, lambda *_: None)\n"
+        "signal.siginterrupt(signal.SIGUSR1, True)\n"
         f"fd = os.open({str(mnt / SHARD)!r}, os.O_RDONLY | os.O_DIRECT)\nprint('reading', flush=True)\n"
         "print(os.preadv(fd, [mmap.mmap(-1, 1 << 20)], 8 << 20))\n"
     )

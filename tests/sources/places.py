@@ -1,4 +1,4 @@
-"""Places a source can read from, all with the same few verbs, so that one contract suite can drive each source.
+"""Places a source can read from, with the same few verbs, so that one contract suite can drive each.
 
 A new source adds its place here and its name to `PLACES` (docs/adding-a-source.md).
 """

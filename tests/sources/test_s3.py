@@ -1,4 +1,3 @@
-import datetime
 import logging
 import socket
 import ssl
@@ -341,4 +340,4 @@ def test_the_bucket_region_is_signed_for(monkeypatch, aws):
 
 
 def _blob(source):
-    return source._blob("x/a", "a", 'etag:"1"', 1, int(datetime.datetime.now().timestamp()))
+    return source._blob("x/a", "a", 'etag:"1"', 1, int(time.time()))

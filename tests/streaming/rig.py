@@ -1,4 +1,4 @@
-"""A loader with everything around it but the network: blocks come from a dictionary, when the test says so."""
+"""A loader with everything around it but the network: blocks come from a dictionary, when told to."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
