@@ -130,7 +130,8 @@ class ShapedServer:
         program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
         if program is None:
             raise LazyfsError("nginx is not installed", "apt-get install nginx-light libnginx-mod-http-lua")
-        self._directory.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._directory, ignore_errors=True)  # the log counts this server's bytes only
+        self._directory.mkdir(parents=True)
         config = self._directory / "nginx.conf"
         config.write_text(self._config())
         self._process = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL)

@@ -37,8 +37,6 @@ IDLE_S = 1.0
 FOLLOWING_S = 1.0
 DEMAND_SHARE = 8
 """One part in this many of the budget is kept for demand: speculation never fills it."""
-
-
 UNREAD = 1
 """The rank of what was warmed up and is unread."""
 

@@ -3,11 +3,10 @@
 pyfuse3 gets one end of a socket pair as its "device". Why READ does not go through it (docs/adr/0007):
 
 * pyfuse3 copies a reply into the kernel holding the interpreter lock: while 1 MiB is copied no lane receives.
-Here
-  the copy is a `writev` that lets go of the lock, and a read from memory is answered without a task switch.
+  Here the copy is a `writev` that lets go of the lock, and a read from memory is answered without a task
+  switch.
 * libfuse reads requests with a blocking read after a poll. If the caller of a request dies in between, that
-read
-  stops the whole process. Here the descriptor does not block, and on a socket pair no message vanishes.
+  read stops the whole process. Here the descriptor does not block, and on a socket pair no message vanishes.
 * A killed reader would wait in the kernel until its bytes have come. Here INTERRUPT ends its wait.
 * The number of background requests can be set in the reply to INIT, which needs no privilege.
 """

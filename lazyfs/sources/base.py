@@ -1,4 +1,4 @@
-"""What every source promises; `tests/sources/contract.py` holds each of them to it."""
+"""What every source promises; `tests/sources/test_contract.py` holds each of them to it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,0 +1,67 @@
+"""The documents say what is true: every promise has its test, every metric and log event its page."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lazyfs.errors import LazyfsError
+from lazyfs.telemetry.metrics import METRICS
+from scripts import configuration_docs
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SEMANTICS = (DOCS / "semantics.md").read_text()
+OPERATING = (DOCS / "operating.md").read_text()
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", SEMANTICS)))
+
+
+def test_every_paragraph_of_the_semantics_names_its_tests():
+    paragraphs = re.findall(r"^(\*\*.+?)(?=\n\n|\Z)", SEMANTICS, re.MULTILINE | re.DOTALL)
+
+    assert len(paragraphs) > 20
+    assert [] == [paragraph for paragraph in paragraphs if "\nTests: `tests/" not in paragraph]
+
+
+@pytest.mark.parametrize(("file", "name"), NAMED)
+def test_a_test_the_semantics_name_exists(file, name):
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_metric_is_documented(metric):
+    assert f"`{metric.name}`" in OPERATING
+
+
+def test_no_metric_is_documented_that_does_not_exist():
+    assert {metric.name for metric in METRICS} == set(re.findall(r"`(lazyfs_\w+)`", OPERATING))
+
+
+def events():
+    """Every event that the program logs at info or above."""
+    calls = re.compile(r"^ *log\.(?:info|warning|error|exception)\(\s*\"(\w+)", re.MULTILINE)
+    return {event for file in (ROOT / "lazyfs").rglob("*.py") for event in calls.findall(file.read_text())}
+
+
+def test_every_log_event_is_documented():
+    assert events() == set(re.findall(r"^\| `(\w+)` \| (?:info|warning|error) \|", OPERATING, re.MULTILINE))
+
+
+def test_the_exit_codes_are_those_of_the_errors():
+    def below(kind):
+        return {kind} | {found for child in kind.__subclasses__() for found in below(child)}
+
+    documented = {int(code) for code in re.findall(r"^\| (\d) \|", configuration_docs.FOOT, re.MULTILINE)}
+
+    assert documented == {0} | {kind.exit_code for kind in below(LazyfsError)}
+
+
+def test_the_page_of_options_is_made_from_the_options():
+    assert configuration_docs.document() == configuration_docs.FILE.read_text()
+
+
+@pytest.mark.parametrize("page", sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")]), ids=str)
+def test_a_link_leads_to_a_file(page):
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text())
+
+    assert [] == [link for link in links if not (page.parent / link).exists()]
