@@ -1,5 +1,6 @@
 """The life of a mount, from the address of a source to the last unmount."""
 
+import gc
 import logging
 import os
 import signal
@@ -120,6 +121,7 @@ async def _become_ready(channel: Channel, parts: Parts, options: MountOptions) -
     reporter.untuned = tuple(
         await trio.to_thread.run_sync(tune, mounted, options.read_ahead, abandon_on_cancel=True)
     )
+    gc.freeze()  # what is here now stays, and need not be looked through for garbage while bytes flow
     for message in reporter.untuned:
         log.warning("untuned what=%r", message)
     status = reporter.status()
