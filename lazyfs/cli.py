@@ -5,10 +5,12 @@ wait for what it does not use.
 """
 
 import inspect
+import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -23,6 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -57,7 +60,7 @@ def _with_options(kind: type[SourceOptions]) -> Callable[[Callable[..., None]], 
         table = options_of(kind)
 
         def called(**given: Any) -> None:
-            values = {name: _value(table[name], given.pop(name)) for name in table}
+            values = {name: _value(name, table[name], given.pop(name)) for name in table}
             command(**given, options=kind(**{n: v for n, v in values.items() if v is not None}))
 
         extra = [_parameter(name, option) for name, option in table.items()]
@@ -68,15 +71,25 @@ def _with_options(kind: type[SourceOptions]) -> Callable[[Callable[..., None]], 
     return decorate
 
 
-def _value(option: Option, given: Any) -> Any:
-    """Return what an option's text means; None when it was not given."""
+def _value(name: str, option: Option, given: Any) -> Any:
+    """Return what an option's text means; None when it was not given.
+
+    Raises:
+        UsageError: when it means nothing.
+
+    """
     if isinstance(given, bool):
         return given
     if option.many:
         return tuple(given or ())
     if given is None or option.parse is None:
         return given
-    return option.parse(given)
+    try:
+        return option.parse(given)
+    except UsageError as error:
+        flag = f"--{name.replace('_', '-')}"
+        cause = error.cause if flag in error.cause else f"{flag}: {error.cause}"
+        raise UsageError(cause, error.cure) from None
 
 
 @app.command()
@@ -164,6 +177,8 @@ def demo(
     Needs the right to mount, and `pip install 'lazyfs[demo]'`. Cleans up after itself, also on Ctrl-C.
     """
     wishes = (parse_size(size), shards, float(parse_size(link.removesuffix("/s"))))
+    if not wishes[0] or not wishes[2]:
+        raise UsageError("a demo needs a model and a link", "give --size and --link more than 0")
     try:
         from lazyfs.demo.story import play
     except ModuleNotFoundError as error:
@@ -175,7 +190,7 @@ def demo(
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it so
     if wanted:
         _print(f"lazyfs {__version__}")
-        raise typer.Exit
+        sys.exit(0)
 
 
 @app.callback()
@@ -191,13 +206,29 @@ def _print(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
+_MALFORMED: Any = typer.BadParameter.__base__
+"""click's UsageError; some versions of typer bring a click of their own, under another name."""
+
+
 def main() -> None:
-    """Run the command line; an error of ours is one line and an exit code."""
+    """Run the command line; whatever a user can do something about is one line and an exit code."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except LazyfsError as error:
-        sys.stderr.write(f"lazyfs: {error}\n")
-        sys.exit(error.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()  # `lazyfs ls ... | head`
+        _refuse(str(error), error.exit_code)
+    except _MALFORMED as error:
+        command = error.ctx.command_path if error.ctx is not None else "lazyfs"
+        _refuse(f"{error.format_message().rstrip('.')}; see {command} --help", UsageError.exit_code)
+    except typer.Abort:
+        sys.exit(130)
+    except BrokenPipeError:  # `lazyfs ls ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes
         sys.exit(0)
+    except OSError as error:
+        _refuse(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+
+
+def _refuse(text: str, exit_code: int) -> NoReturn:
+    logging.shutdown()  # what was logged comes first
+    sys.stderr.write(f"lazyfs: {text}\n")
+    sys.exit(exit_code)

@@ -186,10 +186,30 @@ def parse_endpoint(text: str) -> str:
 
 
 def default_cache_dir() -> Path:
-    """Return `/var/cache/lazyfs` for root, the user's cache directory otherwise."""
+    """Return `/var/cache/lazyfs` for root, the user's cache directory otherwise.
+
+    Raises:
+        UsageError: for a user without a home.
+
+    """
     if os.geteuid() == 0:
         return Path("/var/cache/lazyfs")
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lazyfs"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home() / ".cache") / "lazyfs"
+
+
+def home() -> Path:
+    """Return the user's home directory.
+
+    Raises:
+        UsageError: when there is none, as for a user id that a container made up.
+
+    """
+    try:
+        return Path.home()
+    except RuntimeError:
+        raise UsageError(
+            "this user has no home directory", "set HOME, or --cache-dir and --log-file"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +306,7 @@ class MountOptions(SourceOptions):
     )
     policy: Policy = _option(
         "model",
-        "What to fetch before it is read: model (everything), file (files somebody opened), demand "
+        "What to fetch before it is read: model (everything), file (files somebody has read from), demand "
         "(only what lies just ahead of a reader).",
         parse_policy,
         "NAME",

@@ -93,6 +93,10 @@ class BlockCorrupt(LazyfsError):
     retryable = True
 
 
+class BlockGone(BlockCorrupt):
+    """The store no longer has the blob: another mount evicted it, or somebody deleted it."""
+
+
 class MountpointError(LazyfsError):
     """The mountpoint cannot be used: missing, not a directory, not empty, already a mount."""
 
@@ -129,9 +133,3 @@ class ReadOnly(LazyfsError):
     """Somebody tried to change the mount."""
 
     errno = errno.EROFS
-
-
-class Unmounting(LazyfsError):
-    """A reader was still waiting when the mount was asked to end."""
-
-    errno = errno.EIO

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 
-from lazyfs.cache.directory import CacheDirectory
+from lazyfs.cache.directory import CacheDirectory, StoredBlob
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ FULL_S = 10.0
 
 
 class Budget:
-    """Bytes of the cache directory. Called from several threads; no lock is held during I/O."""
+    """Bytes of the cache directory. Called from several threads; one at a time evicts."""
 
     def __init__(self, directory: CacheDirectory, ours: frozenset[str]) -> None:
         self._directory = directory
@@ -42,15 +42,15 @@ class Budget:
         """Take `size_bytes`, evicting other snapshots' blobs if need be; False if the budget is full."""
         if self._take(size_bytes):
             return True
-        if time.monotonic() < self._full_until_s or not self._evicting.acquire(blocking=False):
-            return False
-        try:
+        with self._evicting:
+            if self._take(size_bytes):  # another writer has made room
+                return True
+            if time.monotonic() < self._full_until_s:
+                return False
             self._evict(size_bytes)
-        finally:
-            self._evicting.release()
-        fits = self._take(size_bytes)
-        self._full_until_s = 0.0 if fits else time.monotonic() + FULL_S
-        return fits
+            fits = self._take(size_bytes)
+            self._full_until_s = 0.0 if fits else time.monotonic() + FULL_S
+            return fits
 
     def _take(self, size_bytes: int) -> bool:
         with self._lock:
@@ -65,14 +65,25 @@ class Budget:
             self.used_bytes -= size_bytes
 
     def _evict(self, wanted_bytes: int) -> None:
+        with self._lock:
+            before_bytes = self.used_bytes
         stored = self._directory.stored()
         used_bytes = sum(blob.allocated_bytes for blob in stored)
         for blob in stored:
             if used_bytes + wanted_bytes <= self.capacity_bytes:
                 break
             if blob.store_key not in self._ours:
-                log.info("cache_evicted blob=%s bytes=%d", blob.store_key[:12], blob.allocated_bytes)
-                self._directory.remove(blob)
-                used_bytes -= blob.allocated_bytes
+                used_bytes -= self._remove(blob)
         with self._lock:
-            self.used_bytes = used_bytes
+            # What was reserved meanwhile counts too.
+            self.used_bytes += used_bytes - before_bytes
+
+    def _remove(self, blob: StoredBlob) -> int:
+        """Evict a blob; return the bytes that are free now."""
+        try:
+            self._directory.remove(blob)
+        except OSError as error:
+            log.warning("cache_evict_failed blob=%s error=%r", blob.store_key[:12], error.strerror)
+            return 0
+        log.info("cache_evicted blob=%s bytes=%d", blob.store_key[:12], blob.allocated_bytes)
+        return blob.allocated_bytes

@@ -106,24 +106,28 @@ class CacheDirectory:
             try:
                 allocated = (path / "data").stat().st_blocks * 512
                 used_at_s = (path / "meta.json").stat().st_mtime
-            except FileNotFoundError:
-                continue  # half made, or leaving
+            except OSError:
+                continue  # half made, leaving, or no directory of ours
             found.append(StoredBlob(path.name, path, allocated, used_at_s))
         return sorted(found, key=lambda blob: blob.used_at_s)
 
     def remove(self, blob: StoredBlob) -> None:
-        """Take a whole blob out: renamed first, so that nobody finds half of it."""
-        aside = self.root / f"v{FORMAT}" / f"leaving-{os.getpid()}-{blob.store_key}"
-        try:
+        """Take a whole blob out: renamed first, so that nobody finds half of it.
+
+        Raises:
+            OSError: when the disk will not.
+
+        """
+        aside = tempfile.mkdtemp(dir=self.root / f"v{FORMAT}", prefix="leaving-")
+        # Another process may be faster.
+        with suppress(FileNotFoundError):
             blob.path.rename(aside)
-        except FileNotFoundError:
-            return  # another process was faster
         shutil.rmtree(aside, ignore_errors=True)
 
     def capacity_bytes(self, used_bytes: int) -> int:
         """Return the `auto` budget: what is used plus what is free, less a tenth of the file system."""
         state = os.statvfs(self.root)
-        return used_bytes + self.free_bytes() - state.f_blocks * state.f_frsize // FREE_SHARE
+        return max(0, used_bytes + self.free_bytes() - state.f_blocks * state.f_frsize // FREE_SHARE)
 
     def free_bytes(self) -> int:
         """Return what the file system has left for us; one that does not know its size (ramfs) has no end."""
@@ -153,7 +157,7 @@ def open_directory(root: Path) -> CacheDirectory:
         ) from None
     if not direct:
         log.warning(
-            "cache_without_direct_io dir=%s cost=%r cure=%r",
+            "cache_without_direct_io dir=%r cost=%r cure=%r",
             str(root),
             "blocks also fill the page cache, and the CPU copies them once more",
             "put --cache-dir on ext4 or xfs",

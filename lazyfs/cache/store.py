@@ -28,7 +28,7 @@ from lazyfs.core.blocktable import (
     version_of,
 )
 from lazyfs.core.manifest import Manifest
-from lazyfs.errors import BlockCorrupt, CacheUnusable
+from lazyfs.errors import BlockCorrupt, BlockGone, CacheUnusable
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ class Store:
         self._rejected: set[int] = set()
         self._prepared: set[int] = set()
         self._lock = threading.Lock()
+        # Of two writers that find a table to replace, the second would wipe what the first has written.
+        self._preparing = threading.Lock()
         self._paused_until_s = 0.0
         self._budget = Budget(directory, frozenset(blob.store_key for blob in blobs.values()))
-        self.tables_rejected_count = 0
-        """How many tables were damaged, or of another block size."""
 
     def _table(self, blob: BlobRef) -> BlockTable:
         return BlockTable(self._grid, blob.size_bytes, blob.store_key, xxhash.xxh3_64_intdigest)
@@ -101,7 +101,6 @@ class Store:
                 "upgrade lazyfs, or choose another --cache-dir",
             )
         self._rejected.add(inode)
-        self.tables_rejected_count += 1
         log.warning("cache_table_rejected blob=%r why=%r", blob.name, "damaged, or of another block size")
 
     @property
@@ -140,6 +139,9 @@ class Store:
         expected = self._tables[key.inode][key.index]
         try:
             got = self._pread(blob, key.index * self._grid.block_bytes, into)
+        except FileNotFoundError:
+            self._forget_blob(key.inode)
+            raise BlockGone(f"{blob.name} is no longer in the cache") from None
         except OSError as error:
             self.forget(key)
             raise BlockCorrupt(f"block {key.index} of {blob.name}: {error.strerror}") from None
@@ -167,15 +169,18 @@ class Store:
         """Store a block: the data first, its checksum after. Never raises for the disk's sake."""
         if time.monotonic() < self._paused_until_s:
             return Outcome.DISK_TROUBLE
-        if not self._budget.reserve(len(content)):
-            return Outcome.OVER_BUDGET
+        reserved = False
         try:
+            reserved = self._budget.reserve(len(content))
+            if not reserved:
+                return Outcome.OVER_BUDGET
             self._write(key, content)
         except OSError as error:
-            self._budget.release(len(content))
+            if reserved:
+                self._budget.release(len(content))
             self._paused_until_s = time.monotonic() + PAUSE_S
             log.warning(
-                "cache_write_failed dir=%s error=%r pause_s=%d consequence=%r",
+                "cache_write_failed dir=%r error=%r pause_s=%d consequence=%r",
                 str(self._directory.root),
                 error.strerror,
                 PAUSE_S,
@@ -206,12 +211,12 @@ class Store:
             self._tables[key.inode][key.index] = entry
 
     def _prepare(self, inode: int) -> None:
-        if inode in self._prepared:
-            return
-        blob = self._blobs[inode]
-        empty = self._table(blob).encode()
-        self._directory.prepare(blob, empty, replace=inode in self._rejected)
-        with self._lock:
+        with self._preparing:
+            if inode in self._prepared:
+                return
+            blob = self._blobs[inode]
+            empty = self._table(blob).encode()
+            self._directory.prepare(blob, empty, replace=inode in self._rejected)
             self._prepared.add(inode)
             self._rejected.discard(inode)
 
@@ -224,7 +229,10 @@ class Store:
     def forget(self, key: BlockKey) -> None:
         """Drop a block: its entry becomes zero, here and, if the disk will, in the table."""
         with self._lock:
+            if self._tables[key.inode][key.index] == ABSENT:
+                return
             self._tables[key.inode][key.index] = ABSENT
+        self._budget.release(self._grid.span(self._blobs[key.inode].size_bytes, key.index).size_bytes)
         path = self._directory.blob_path(self._blobs[key.inode].store_key) / "blocks"
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
@@ -234,6 +242,16 @@ class Store:
                 os.close(fd)
         except OSError:
             return
+
+    def _forget_blob(self, inode: int) -> None:
+        """Drop all blocks of a blob whose files are gone."""
+        with self._lock:
+            stored_bytes = self._tables[inode].stored_bytes
+            self._tables[inode].clear()
+            self._prepared.discard(inode)
+        self._budget.release(stored_bytes)
+        if stored_bytes:
+            log.warning("cache_blob_gone blob=%r bytes=%d", self._blobs[inode].name, stored_bytes)
 
     def touch(self) -> None:
         """Say that this snapshot's blobs are in use: they leave last."""
@@ -256,7 +274,7 @@ def open_store(
         directory.save_snapshot(manifest)
     except OSError as error:
         if error.errno != errno.ENOSPC:
-            log.warning("snapshot_not_saved dir=%s error=%r", str(directory.root), error.strerror)
+            log.warning("snapshot_not_saved dir=%r error=%r", str(directory.root), error.strerror)
     return store
 
 

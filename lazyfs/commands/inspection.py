@@ -15,7 +15,7 @@ from lazyfs.core.safetensors import LENGTH_BYTES, Layout, header_length, parse, 
 from lazyfs.errors import BadHeader, SourceMissing
 from lazyfs.mount.snapshot import connect, take
 from lazyfs.sources import Source
-from lazyfs.telemetry.status import bytes_text
+from lazyfs.telemetry.status import bytes_text, printable
 from lazyfs.transport.lane import Lane
 from lazyfs.transport.ranges import Wanted
 
@@ -129,15 +129,15 @@ def as_lines(inspection: Inspection, *, tensors: bool) -> Iterator[str]:
     for name, layout in inspection.layouts.items():
         size = sum(tensor.span.size_bytes for tensor in layout.tensors)
         dtypes = ", ".join(sorted({tensor.dtype for tensor in layout.tensors}))
-        yield f"{bytes_text(size):>9}  {len(layout.tensors):>5} tensors  {dtypes:<12}  {name}"
+        yield f"{bytes_text(size):>9}  {len(layout.tensors):>5} tensors  {dtypes:<12}  {printable(name)}"
         for tensor in layout.tensors:
             parameters[tensor.dtype] += math.prod(tensor.shape)
             sizes[tensor.dtype] += tensor.span.size_bytes
             if tensors:
                 shape = " x ".join(map(str, tensor.shape)) or "scalar"
                 size_text = bytes_text(tensor.span.size_bytes)
-                yield f"{size_text:>9}  {tensor.dtype:>13}  {shape:<20}  {tensor.name}"
+                yield f"{size_text:>9}  {tensor.dtype:>13}  {shape:<20}  {printable(tensor.name)}"
     for dtype, count in parameters.most_common():
         yield f"{bytes_text(sizes[dtype]):>9}  {count / 1e9:.3f} billion parameters in {dtype}"
     for fault in inspection.faults:
-        yield f"FAULT: {fault}"
+        yield f"FAULT: {printable(fault)}"

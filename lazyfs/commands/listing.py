@@ -8,7 +8,7 @@ from dataclasses import asdict
 from lazyfs.config import SourceOptions
 from lazyfs.core.manifest import Manifest
 from lazyfs.mount.snapshot import connect, take
-from lazyfs.telemetry.status import bytes_text
+from lazyfs.telemetry.status import bytes_text, printable
 
 
 def snapshot(address: str, options: SourceOptions) -> Manifest:
@@ -41,7 +41,7 @@ def as_lines(manifest: Manifest) -> Iterator[str]:
     """Yield a line a file: size, time, name; then the sum."""
     for blob in manifest.blobs:
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(blob.modified_ns / 1e9))
-        yield f"{bytes_text(blob.size_bytes):>9}  {when}  {blob.name}"
+        yield f"{bytes_text(blob.size_bytes):>9}  {when}  {printable(blob.name)}"
     for refused in manifest.refused:
         yield f"  refused                    {refused.name!r}: {refused.reason}"
     yield f"{bytes_text(manifest.size_bytes):>9}  in {len(manifest.blobs)} files"

@@ -9,7 +9,7 @@ from pathlib import Path
 from lazyfs.config import MountOptions
 from lazyfs.mount.daemon import Ready, default_log_file, run_detached
 from lazyfs.mount.lifecycle import mount
-from lazyfs.mount.preflight import resolve
+from lazyfs.mount.preflight import refuse_inside, resolve
 from lazyfs.telemetry.logs import configure
 from lazyfs.telemetry.status import Status, duration_text
 
@@ -17,16 +17,16 @@ from lazyfs.telemetry.status import Status, duration_text
 def mount_attached(source: str, mountpoint: Path, options: MountOptions) -> None:
     """Mount and serve in the foreground: a progress bar on a terminal, log lines otherwise."""
     faulthandler.register(signal.SIGUSR1)
+    refuse_inside(mountpoint, cache_dir=options.cache_dir, log_file=options.log_file)
     if options.log_file is not None or not sys.stderr.isatty():
         configure(options.log_level, options.log_format, options.log_file)
         mount(source, mountpoint, options, _unannounced)
         return
-    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+    from lazyfs.telemetry.progress import TerminalProgress  # noqa: PLC0415 - only a terminal needs it
 
-    from lazyfs.telemetry.progress import TerminalProgress  # noqa: PLC0415
-
-    configure("WARNING" if options.log_level == "INFO" else options.log_level, options.log_format, None)
-    progress = TerminalProgress(Console(stderr=True))
+    progress = TerminalProgress()
+    level = "WARNING" if options.log_level == "INFO" else options.log_level
+    configure(level, options.log_format, progress.line)
     try:
         mount(source, mountpoint, options, progress)
     finally:
@@ -40,6 +40,7 @@ def _unannounced(_status: Status) -> None:
 def mount_detached(source: str, mountpoint: Path, options: MountOptions) -> None:
     """Mount, return when ready, and leave the mount to a process of its own."""
     path = resolve(mountpoint)
+    refuse_inside(path, cache_dir=options.cache_dir, log_file=options.log_file)
     log_file = (options.log_file or default_log_file(path)).absolute()
     cache_dir = options.cache_dir.absolute() if options.cache_dir is not None else None
     options = dataclasses.replace(options, cache_dir=cache_dir, log_file=log_file)

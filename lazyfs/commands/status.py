@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lazyfs.mount.preflight import resolve
 from lazyfs.telemetry.status import bytes_text, duration_text, from_json
 
 WATCH_S = 1.0
+ASKED_AT_ONCE = 32
 
 
 def ask(mountpoint: Path | None) -> list[dict[str, Any]]:
@@ -24,7 +26,8 @@ def ask(mountpoint: Path | None) -> list[dict[str, Any]]:
 
     """
     if mountpoint is None:
-        return [_document(mounted) for mounted in lazyfs_mounts()]
+        with ThreadPoolExecutor(ASKED_AT_ONCE) as threads:  # several may hang
+            return list(threads.map(_document, lazyfs_mounts()))
     path = resolve(mountpoint)
     mounted = mounted_at(path)
     if mounted is None or mounted.filesystem != FILESYSTEM:
@@ -54,7 +57,10 @@ def as_lines(documents: list[dict[str, Any]]) -> Iterator[str]:
         yield "There are no lazyfs mounts in this mount namespace."
     for document in documents:
         yield f"{document['mountpoint']}  {document['source']}"
-        yield from (f"  {line}" for line in _about(document))
+        try:
+            yield from [f"  {line}" for line in _about(document)]
+        except KeyError:
+            yield "  alive; its lazyfs is of another version, `--json` shows what it says"
 
 
 def _about(document: dict[str, Any]) -> Iterator[str]:
@@ -66,6 +72,9 @@ def _about(document: dict[str, Any]) -> Iterator[str]:
     if document["state"] == Liveness.HANGS:
         yield "HANGS: its process does not answer"
         yield f"cure: look at its log; to take it away: lazyfs unmount --force {path}"
+        return
+    if document["state"] == Liveness.HIDDEN:
+        yield "may not be read by this user: it was mounted without --allow-other"
         return
     needed, local = document["bytes_needed"], document["bytes_local"]
     share = 100 * local / needed if needed else 100
@@ -117,4 +126,4 @@ def _print(mountpoint: Path | None, *, as_document: bool) -> int:
     one = mountpoint is not None
     sys.stdout.write((as_json(documents, one=one) if as_document else "\n".join(as_lines(documents))) + "\n")
     sys.stdout.flush()
-    return 0 if all(document["state"] == Liveness.ALIVE for document in documents) else 1
+    return 1 if any(document["state"] in {Liveness.DEAD, Liveness.HANGS} for document in documents) else 0

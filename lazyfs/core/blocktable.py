@@ -56,6 +56,11 @@ class BlockTable:
         self._stored_count += change
         self._stored_bytes += change * self._grid.span(self._size_bytes, index).size_bytes
 
+    def clear(self) -> None:
+        """Record that no block is stored."""
+        self._entries = [ABSENT] * len(self._entries)
+        self._stored_count = self._stored_bytes = 0
+
     @property
     def stored_bytes(self) -> int:
         """Bytes of all stored blocks."""

@@ -64,13 +64,14 @@ class FetchQueue(Generic[Key]):
             self._in_flight.add(key)
         return found
 
+    def adopt(self, key: Key) -> None:
+        """Say that `key`, which nobody has requested here, is in flight."""
+        assert key not in self._in_flight
+        self._in_flight.add(key)
+
     def finish(self, key: Key) -> None:
         """Say that the flight of `key` has ended, well or not."""
         self._in_flight.remove(key)
-
-    def holds(self, key: Key) -> bool:
-        """Tell whether `key` is queued or in flight."""
-        return key in self._in_flight or any(key in keys for keys in self._queued.values())
 
     def depth(self, urgency: Urgency) -> int:
         """Return how many keys wait with this urgency."""

@@ -69,6 +69,8 @@ class Ledger(Generic[Key]):
         self.capacity_bytes = capacity_bytes
         self._entries: dict[Key, _Entry] = {}
         self._used_bytes = 0
+        self.landed_bytes = 0
+        """Bytes of the blocks that have landed."""
         self._landings = 0
         self._begun_at_s = float("-inf")
 
@@ -81,15 +83,15 @@ class Ledger(Generic[Key]):
         """Make room for a flight of `key`.
 
         Returns the blocks that had to leave (the ledger has forgotten them), or None, with nothing changed,
-        when there is no room now. A block larger than the whole budget is admitted alone, for demand only:
-        a reader must get on.
+        when there is no room now. A block that is alone may use the whole budget, and for demand more: a
+        reader must get on.
         """
         assert key not in self._entries, "one block, one flight"
         limit = self.capacity_bytes
-        if urgency is not Urgency.DEMAND:
+        if urgency is Urgency.DEMAND:
+            limit = limit if self._entries else max(limit, size_bytes)
+        elif self._entries:
             limit -= limit // DEMAND_SHARE
-        elif size_bytes > limit and not self._entries:
-            limit = size_bytes
         victims = self._victims(self._used_bytes + size_bytes - limit, urgency, now_s)
         if victims is None:
             return None
@@ -123,6 +125,7 @@ class Ledger(Generic[Key]):
         entry = self._entries[key]
         self._landings += 1
         entry.landed, entry.order, entry.touched_at_s = True, self._landings, now_s
+        self.landed_bytes += entry.size_bytes
 
     def touch(self, key: Key, served_bytes: int, now_s: float) -> bool:
         """Say that a reader got so many bytes of the block; return whether that made it spent.
@@ -147,21 +150,25 @@ class Ledger(Generic[Key]):
 
     def drop(self, key: Key) -> None:
         """Forget a block: it has left memory, or its flight has failed."""
-        self._used_bytes -= self._entries.pop(key).size_bytes
+        entry = self._entries.pop(key)
+        self._used_bytes -= entry.size_bytes
+        self.landed_bytes -= entry.size_bytes if entry.landed else 0
 
     def idle(self, stored_before_s: float, any_before_s: float) -> tuple[Key, ...]:
         """Return what may leave for lack of use.
 
-        That is every stored block untouched since `stored_before_s`, and every settled one untouched since
-        `any_before_s`: those nobody can get back without the network.
+        That is every stored block untouched since `stored_before_s`, and others that have settled and are
+        untouched since `any_before_s`; but not one that was warmed up, is unread and will not be stored:
+        warm-up would fetch another in its place, and so on through the model, for nothing.
         """
-        return tuple(
-            key
-            for key, entry in self._entries.items()
-            if entry.landed
-            and entry.settled
-            and entry.touched_at_s < (stored_before_s if entry.stored else any_before_s)
-        )
+        found = []
+        for key, entry in self._entries.items():
+            unread = entry.urgency is Urgency.WARMUP and not entry.read
+            if entry.landed and entry.settled and (entry.stored or not unread):
+                before_s = stored_before_s if entry.stored else any_before_s
+                if entry.touched_at_s < before_s:
+                    found.append(key)
+        return tuple(found)
 
 
 def _rank(entry: _Entry, urgency: Urgency, now_s: float) -> tuple[int, float] | None:

@@ -30,6 +30,8 @@ FIRST_INODE = 16
 """Lower numbers are the root and the mount's own files (`fuse.attributes`)."""
 
 RESERVED_NAME = ".lazyfs"
+STATUS_NAME = "status.json"
+"""What lies below the reserved name."""
 COMPONENT_BYTES_MAX = 255
 NAME_BYTES_MAX = 4095
 FORMAT = 1

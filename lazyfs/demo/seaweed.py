@@ -1,6 +1,7 @@
 """SeaweedFS as a real S3 server on loopback, for the demo and the tests."""
 
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -65,6 +66,7 @@ class SeaweedFS:
                 stdout=log,
                 stderr=log,
                 cwd=self._directory,
+                env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
             )
         try:
             self._wait()
@@ -101,13 +103,14 @@ class SeaweedFS:
         ]
 
     def _wait(self) -> None:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline_s = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline_s:
             assert self._process is not None
             if self._process.poll() is not None:
                 break
             try:
-                with urllib.request.urlopen(f"{self.endpoint_url}/status", timeout=2):
+                with direct.open(f"{self.endpoint_url}/status", timeout=2):
                     return
             except urllib.error.HTTPError:
                 return  # it answers

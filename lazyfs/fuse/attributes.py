@@ -8,8 +8,8 @@ import pyfuse3
 from lazyfs.core.manifest import Node
 
 STATUS_DIRECTORY = 2
-STATUS_FILE = 3
-STATUS_BYTES = 16 << 10
+STATUS_INODE = 3
+STATUS_BYTES = 64 << 10
 """The status document is padded with blanks to this size: a file whose size changes confuses readers."""
 
 FOREVER_S = 365 * 24 * 3600.0

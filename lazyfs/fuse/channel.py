@@ -31,12 +31,8 @@ class Channel:
 
     fd: int
     mountpoint: Path
-
-    @property
-    def connection(self) -> str:
-        """The number of the FUSE connection; empty when the mount is already gone."""
-        mounted = mounted_at(self.mountpoint)
-        return mounted.connection if mounted else ""
+    device: str
+    """The mount's own, `0:N`: what tells it from a later mount at the same place."""
 
 
 def open_channel(mountpoint: Path, source: str, *, allow_other: bool) -> Channel:
@@ -54,8 +50,13 @@ def open_channel(mountpoint: Path, source: str, *, allow_other: bool) -> Channel
     if os.geteuid() == 0:
         fd = _mount(mountpoint, source, allow_other=allow_other)
         if fd is not None:
-            return Channel(fd, mountpoint)
-    return Channel(_fusermount(mountpoint, source, allow_other=allow_other), mountpoint)
+            return _channel(fd, mountpoint)
+    return _channel(_fusermount(mountpoint, source, allow_other=allow_other), mountpoint)
+
+
+def _channel(fd: int, mountpoint: Path) -> Channel:
+    mounted = mounted_at(mountpoint)
+    return Channel(fd, mountpoint, mounted.device if mounted else "")
 
 
 def _mount(mountpoint: Path, source: str, *, allow_other: bool) -> int | None:
@@ -125,14 +126,18 @@ def _receive_fd(sock: socket.socket) -> int:
     raise FuseUnavailable("fusermount3 sent no descriptor", "check its version: it should be 3.2 or later")
 
 
-def detach(mountpoint: Path) -> None:
-    """Take every mount of ours at `mountpoint` away at once, whoever still uses it; never touches the files.
+def detach(mountpoint: Path, device: str | None = None) -> None:
+    """Take mounts of ours at `mountpoint` away at once, whoever still uses them; never touches the files.
+
+    `device`: only the mount with this one; another lazyfs may have been mounted there since.
 
     Raises:
         MountpointError: when that is not permitted.
 
     """
     while (mounted := mounted_at(mountpoint)) is not None and mounted.filesystem == FILESYSTEM:
+        if device is not None and device != mounted.device:
+            return
         _unmount(mountpoint, lazy=True)
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from lazyfs.core.blob import ByteRange
 from lazyfs.core.manifest import Node
 from lazyfs.errors import NoSuchFile
-from lazyfs.fuse.attributes import STATUS_BYTES, STATUS_FILE
+from lazyfs.fuse.attributes import STATUS_BYTES, STATUS_INODE
 
 STATUS_AGE_S = 0.2
 """So long one rendering serves, for readers that read it in pieces."""
@@ -41,7 +41,7 @@ class Content:
             LazyfsError: when they cannot be had.
 
         """
-        if inode == STATUS_FILE:
+        if inode == STATUS_INODE:
             return self._status_document()[offset : offset + size]
         span = self._span(inode, offset, size)
         return self._reader.read_now(inode, span) if span.size_bytes else b""

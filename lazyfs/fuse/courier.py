@@ -12,7 +12,6 @@ pyfuse3 gets one end of a socket pair as its "device". Why READ does not go thro
 """
 
 import errno
-import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -22,13 +21,10 @@ from pathlib import Path
 import pyfuse3
 import trio
 
-from lazyfs.errors import LazyfsError
 from lazyfs.fuse import wire
-from lazyfs.fuse.operations import Operations
+from lazyfs.fuse.operations import Operations, errno_of
 from lazyfs.fuse.sender import Sender
-from lazyfs.telemetry.metrics import READ_ERRORS, Meter
-
-log = logging.getLogger(__name__)
+from lazyfs.telemetry.metrics import Meter
 
 REQUEST_BYTES_MAX = (1 << 20) + (1 << 16)
 """The kernel insists on room for the largest write it could send, and its header."""
@@ -185,13 +181,7 @@ class Courier:
         waiting.scope.cancel()
 
     def _refuse(self, unique: int, error: Exception) -> None:
-        known = isinstance(error, LazyfsError)
-        if not known:
-            log.error("internal_error handler=read", exc_info=error)
-        self._meter.add(READ_ERRORS, label=error.kind() if isinstance(error, LazyfsError) else "internal")
-        self._sender.send(
-            [wire.error_reply(unique, error.errno if isinstance(error, LazyfsError) else errno.EIO)]
-        )
+        self._sender.send([wire.error_reply(unique, errno_of(error, "read", self._meter))])
 
 
 def _is_dying(thread: int) -> bool | None:

@@ -9,8 +9,10 @@ import subprocess
 from enum import StrEnum
 from pathlib import Path
 
+from lazyfs.core.manifest import RESERVED_NAME, STATUS_NAME
+
 ANSWER_TIMEOUT_S = 1.5
-STATUS_FILE = ".lazyfs/status.json"
+STATUS_PATH = f"{RESERVED_NAME}/{STATUS_NAME}"
 
 
 class Liveness(StrEnum):
@@ -21,6 +23,8 @@ class Liveness(StrEnum):
     """Its server is gone: every access fails with "Transport endpoint is not connected"."""
     HANGS = "hangs"
     """Its server is there and does not answer."""
+    HIDDEN = "hidden"
+    """It answers, but not to this user."""
 
 
 def ask(command: list[str], timeout_s: float) -> tuple[int, bytes, str] | None:
@@ -37,19 +41,22 @@ def ask(command: list[str], timeout_s: float) -> tuple[int, bytes, str] | None:
     return child.returncode, out, err.decode("utf-8", "replace")
 
 
-def liveness(mountpoint: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> Liveness:
+def liveness(mountpoint: Path) -> Liveness:
     """Tell whether the file system mounted at `mountpoint` answers."""
-    answer = ask(["stat", "-f", "--", str(mountpoint)], timeout_s)
+    return _state(ask(["stat", "-f", "--", str(mountpoint)], ANSWER_TIMEOUT_S))
+
+
+def read_status(mountpoint: Path) -> bytes | Liveness:
+    """Return the status document of a mount, or how it fails to give one."""
+    answer = ask(["cat", "--", str(mountpoint / STATUS_PATH)], ANSWER_TIMEOUT_S)
+    state = _state(answer)
+    return answer[1] if answer is not None and state is Liveness.ALIVE else state
+
+
+def _state(answer: tuple[int, bytes, str] | None) -> Liveness:
     if answer is None:
         return Liveness.HANGS
     code, _, said = answer
-    return Liveness.DEAD if code and "not connected" in said else Liveness.ALIVE
-
-
-def read_status(mountpoint: Path, timeout_s: float = ANSWER_TIMEOUT_S) -> bytes | Liveness:
-    """Return the status document of a mount, or how it fails to give one."""
-    answer = ask(["cat", "--", str(mountpoint / STATUS_FILE)], timeout_s)
-    if answer is None:
-        return Liveness.HANGS
-    code, document, _ = answer
-    return Liveness.DEAD if code else document
+    if not code:
+        return Liveness.ALIVE
+    return Liveness.DEAD if "not connected" in said else Liveness.HIDDEN

@@ -16,16 +16,11 @@ class Mounted:
     filesystem: str
     source: str
 
-    @property
-    def connection(self) -> str:
-        """The number of the FUSE connection below /sys/fs/fuse/connections: the device's minor."""
-        return self.device.partition(":")[2]
-
 
 def parse(text: str) -> list[Mounted]:
     """Return the mounts a mountinfo text lists, in order; of several at one place the last is on top."""
     mounts = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # not splitlines: a name may hold other line ends
         before, separator, after = line.partition(" - ")
         fields, rest = before.split(" "), after.split(" ")
         if separator and len(fields) > 4 and len(rest) > 1:  # noqa: PLR2004 - field 5 is the mount point

@@ -1,7 +1,7 @@
 """FUSE requests -> the tree. A protocol adapter: it translates and decides nothing. READ is the courier's.
 
-A handler may raise `FUSEError` only: any other exception would end the mount. `replies_errno` is the one
-place where our errors become errno, and where anything unforeseen becomes EIO with a traceback in the log.
+A handler may raise `FUSEError` only: any other exception would end the mount. `errno_of` is the one place
+where our errors become errno, and where anything unforeseen becomes EIO with a traceback in the log.
 """
 
 import errno
@@ -14,11 +14,11 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 
-from lazyfs.core.manifest import RESERVED_NAME, ROOT_INODE, Node
+from lazyfs.core.manifest import RESERVED_NAME, ROOT_INODE, STATUS_NAME, Node
 from lazyfs.errors import LazyfsError, ReadOnly
 from lazyfs.fuse.attributes import (
     STATUS_DIRECTORY,
-    STATUS_FILE,
+    STATUS_INODE,
     attributes,
     missing,
     status_attributes,
@@ -32,8 +32,17 @@ R = TypeVar("R")
 
 Handler = Callable[Concatenate["Operations", P], Coroutine[Any, Any, R]]
 
-STATUS_NAME = b"status.json"
 BLOCK_BYTES = 4096
+
+
+def errno_of(error: Exception, handler: str, meter: Meter) -> int:
+    """Return what a caller is told of an error; count it, and log what nobody foresaw."""
+    if isinstance(error, LazyfsError):
+        meter.add(READ_ERRORS, label=error.kind())
+        return error.errno
+    log.error("internal_error handler=%s", handler, exc_info=error)
+    meter.add(READ_ERRORS, label="internal")
+    return errno.EIO
 
 
 def replies_errno(handler: "Handler[P, R]") -> "Handler[P, R]":
@@ -45,13 +54,8 @@ def replies_errno(handler: "Handler[P, R]") -> "Handler[P, R]":
             return await handler(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
-        except LazyfsError as error:
-            self.meter.add(READ_ERRORS, label=error.kind())
-            raise pyfuse3.FUSEError(error.errno) from None
-        except Exception:
-            log.exception("internal_error handler=%s", handler.__name__)
-            self.meter.add(READ_ERRORS, label="internal")
-            raise pyfuse3.FUSEError(errno.EIO) from None
+        except Exception as error:  # noqa: BLE001 - any other would end the mount
+            raise pyfuse3.FUSEError(errno_of(error, handler.__name__, self.meter)) from None
 
     return wrapped
 
@@ -76,8 +80,8 @@ class Operations(pyfuse3.Operations):
         """Find a name; one that is missing is missing for ever."""
         if parent_inode == ROOT_INODE and name == RESERVED_NAME.encode():
             return status_attributes(STATUS_DIRECTORY, time.time_ns())
-        if parent_inode == STATUS_DIRECTORY and name == STATUS_NAME:
-            return status_attributes(STATUS_FILE, time.time_ns())
+        if parent_inode == STATUS_DIRECTORY and name == STATUS_NAME.encode():
+            return status_attributes(STATUS_INODE, time.time_ns())
         parent = self._nodes.get(parent_inode)
         inode = parent.children.get(name) if parent else None
         return missing() if inode is None else attributes(self._nodes[inode])
@@ -85,7 +89,7 @@ class Operations(pyfuse3.Operations):
     @replies_errno
     async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
         """Return a node's attributes."""
-        if inode in {STATUS_DIRECTORY, STATUS_FILE}:
+        if inode in {STATUS_DIRECTORY, STATUS_INODE}:
             return status_attributes(inode, time.time_ns())
         return attributes(self._node(inode))
 
@@ -123,7 +127,7 @@ class Operations(pyfuse3.Operations):
         """Open for reading. What the page cache has stays: the content never changes."""
         if flags & (os.O_WRONLY | os.O_RDWR):
             raise ReadOnly("the mount is read-only")
-        if inode == STATUS_FILE:
+        if inode == STATUS_INODE:
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=True, keep_cache=False)
         if self._node(inode).blob is None:
             raise pyfuse3.FUSEError(errno.EISDIR)

@@ -21,6 +21,7 @@ Parts = Sequence[bytes | memoryview]
 
 LARGE_BYTES = 256 << 10
 SLOW_BYTES_PER_S = 1.5e9
+CLOSE_S = 0.5
 BACKLOG_MAX = 8
 """Replies that wait for a thread keep their blocks' memory; beyond so many the sender itself writes."""
 
@@ -69,5 +70,6 @@ class Sender:
         """Let the threads finish what they have, and end."""
         for _ in self._threads:
             self._queue.put(None)
+        deadline_s = time.monotonic() + CLOSE_S
         for thread in self._threads:
-            thread.join(1.0)
+            thread.join(max(0.0, deadline_s - time.monotonic()))

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lazyfs.config import home
 from lazyfs.errors import LazyfsError
+from lazyfs.telemetry.logs import unwritable
 from lazyfs.telemetry.status import Status
 
 Ready = Callable[[Status], None]
@@ -15,7 +17,7 @@ Ready = Callable[[Status], None]
 
 def default_log_file(mountpoint: Path) -> Path:
     """Return where a daemon writes its log when it was not told."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    state = os.environ.get("XDG_STATE_HOME") or str(home() / ".local" / "state")
     directory = Path("/var/log/lazyfs") if os.geteuid() == 0 else Path(state) / "lazyfs"
     return directory / (str(mountpoint).strip("/").replace("/", "-") + ".log")
 
@@ -26,16 +28,23 @@ def run_detached(work: Callable[[Ready], None], log_file: Path) -> dict[str, Any
     `work` is given a function to call when it is ready. Nothing may have started a thread before.
 
     Raises:
+        UsageError: when the log file cannot be written.
         LazyfsError: what `work` raised before it was ready, with the same cause, cure and exit code.
 
     """
-    log_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    try:
+        log_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise unwritable(log_file, error) from None
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _live_on(work, writing, log_file)
+        _live_on(work, writing, log)
     os.close(writing)
+    os.close(log)
+    # The pipe breaks with us (Ctrl-C): the child, which is in a session of its own, ends by that.
     with os.fdopen(reading, "rb") as pipe:
         said = pipe.read()
     os.waitpid(child, 0)
@@ -55,7 +64,7 @@ class _Failed(LazyfsError):
         self.exit_code = document["exit_code"]  # type: ignore[misc]
 
 
-def _live_on(work: Callable[[Ready], None], writing: int, log_file: Path) -> NoReturn:
+def _live_on(work: Callable[[Ready], None], writing: int, log: int) -> NoReturn:
     """Leave the terminal and the session behind, then work."""
     os.setsid()
     if os.fork():
@@ -63,7 +72,6 @@ def _live_on(work: Callable[[Ready], None], writing: int, log_file: Path) -> NoR
     os.chdir("/")
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
-    log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     os.dup2(log, 1)
     os.dup2(log, 2)
     told = False
@@ -72,8 +80,12 @@ def _live_on(work: Callable[[Ready], None], writing: int, log_file: Path) -> NoR
         nonlocal told
         if not told:
             told = True
-            os.write(writing, json.dumps(document).encode())
-            os.close(writing)
+            try:
+                os.write(writing, json.dumps(document).encode())
+            except BrokenPipeError:
+                raise LazyfsError("whoever asked for the mount is gone", "mount again") from None
+            finally:
+                os.close(writing)
 
     try:
         work(lambda status: tell(json.loads(status.to_json())))

@@ -4,10 +4,10 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lazyfs.errors import MountpointError
+from lazyfs.errors import MountpointError, UsageError
 from lazyfs.fuse.channel import detach
 from lazyfs.fuse.liveness import Liveness, liveness
 from lazyfs.fuse.mountinfo import FILESYSTEM, Mounted, mounted_at
@@ -15,10 +15,29 @@ from lazyfs.fuse.mountinfo import FILESYSTEM, Mounted, mounted_at
 log = logging.getLogger(__name__)
 
 
-def resolve(mountpoint: Path) -> Path:
-    """Return the mountpoint's absolute path; looks at its parents only, for the mount itself may hang."""
+def resolve(mountpoint: Path, links_max: int = 40) -> Path:
+    """Return the mountpoint's absolute path, links followed, without looking at a mount: it may hang."""
     absolute = Path(os.path.abspath(mountpoint))  # noqa: PTH100 - Path.resolve would look at the mount
-    return absolute.parent.resolve() / absolute.name
+    path = absolute.parent.resolve() / absolute.name
+    with suppress(OSError):  # whatever is wrong with the name shows when it is opened
+        if links_max and mounted_at(path) is None and path.is_symlink():
+            return resolve(path.parent / path.readlink(), links_max - 1)
+    return path
+
+
+def refuse_inside(mountpoint: Path, **paths: Path | None) -> None:
+    """Refuse paths below the mountpoint: what lies there is hidden by the mount, or makes it not empty.
+
+    Raises:
+        UsageError: when one of `paths`, named like options, lies there.
+
+    """
+    path = resolve(mountpoint)
+    for name, inside in paths.items():
+        if inside is not None and Path(os.path.abspath(inside)).is_relative_to(path):  # noqa: PTH100 - as above
+            raise UsageError(
+                f"--{name.replace('_', '-')} {inside} lies in the mountpoint {path}", "choose a place outside"
+            )
 
 
 @contextmanager
@@ -33,8 +52,6 @@ def claimed(mountpoint: Path) -> Iterator[Path]:
     mounted = mounted_at(path)
     if mounted is not None and mounted.filesystem.startswith("fuse"):
         _clear(path, mounted)
-    elif path.is_symlink():
-        path = path.resolve()
     fd = _open(path)
     try:
         try:
@@ -82,5 +99,5 @@ def _clear(path: Path, mounted: Mounted) -> None:
             f"mountpoint {path} is a lazyfs mount that does not answer",
             f"take it away: lazyfs unmount --force {path}",
         )
-    log.warning("stale_mount_cleaned mountpoint=%s source=%s", path, mounted.source)
+    log.warning("stale_mount_cleaned mountpoint=%r source=%r", str(path), mounted.source)
     detach(path)

@@ -19,6 +19,9 @@ from lazyfs.telemetry.metrics import Meter, Metric
 from lazyfs.telemetry.status import Phase, RateMeter, Status
 
 STALLED_S = 15.0
+ETA_AFTER_S = 3.0
+TEXT_MAX = 500
+"""Characters of a text in the status document, which has a fixed size."""
 
 
 class Reporter:
@@ -51,7 +54,8 @@ class Reporter:
     def sample(self) -> None:
         """Take note of progress; call it a few times a second."""
         now_s = time.monotonic()
-        fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK)
+        # Not only whole blocks: on a slow link many of them land together, long after the last.
+        fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK) + self._loader.arriving_bytes
         self._rate_bytes_per_s = self._rate.sample(now_s, fetched)
         if fetched != self._fetched_bytes:
             self._fetched_bytes, self._moved_at_s = fetched, now_s
@@ -60,7 +64,12 @@ class Reporter:
 
     @property
     def _local_bytes(self) -> int:
-        return self._store.stored_bytes if self._store is not None else self._ledger.used_bytes
+        return self._store.stored_bytes if self._store is not None else self._ledger.landed_bytes
+
+    @property
+    def _warm(self) -> bool:
+        """Whether the rate has been measured for long enough to foretell anything."""
+        return time.time() - self._started_at_s > ETA_AFTER_S
 
     @property
     def phase(self) -> Phase:
@@ -70,7 +79,9 @@ class Reporter:
         wanted = self._loader.flying(Tier.NETWORK) or self._loader.oldest_wait() is not None
         if wanted and time.monotonic() - self._moved_at_s > STALLED_S:
             return Phase.STALLED
-        return Phase.SERVING if self._warmer.exhausted and not wanted else Phase.LOADING
+        # Without a store warm-up never ends: it waits for memory.
+        resting = self._warmer.exhausted or self._store is None
+        return Phase.SERVING if resting and not wanted else Phase.LOADING
 
     def status(self) -> Status:
         """Return the whole status."""
@@ -93,14 +104,14 @@ class Reporter:
             bytes_served=int(meter.total(metrics.READ_BYTES)),
             bytes_fetched=int(meter.value(metrics.FETCH_BYTES, Tier.NETWORK)),
             rate_bytes_per_s=rate,
-            eta_s=missing / rate if phase is Phase.LOADING and rate > 0 else None,
+            eta_s=missing / rate if phase is Phase.LOADING and rate > 0 and self._warm else None,
             oldest_wait_s=_waited_s(wait),
-            oldest_wait=self._about(wait),
+            oldest_wait=self._about(wait)[:TEXT_MAX],
             flights=self._loader.flying(Tier.NETWORK) + self._loader.flying(Tier.DISK),
             repairs=int(meter.value(metrics.BLOCKS_REPAIRED)),
             declined=int(meter.total(metrics.BLOCKS_DECLINED)),
             errors=int(meter.total(metrics.ERRORS)),
-            last_error=self._loader.last_error,
+            last_error=self._loader.last_error[:TEXT_MAX],
             memory_bytes=self._ledger.used_bytes,
             memory_budget_bytes=self._ledger.capacity_bytes,
             cache_bytes=store.used_bytes if store else 0,

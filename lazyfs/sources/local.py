@@ -1,5 +1,6 @@
 """`file:///directory` (or one file): a directory on NFS or a PVC, cached like any source."""
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +59,15 @@ class LocalSource:
         with os.scandir(directory) as entries:
             for entry in entries:
                 name = prefix + entry.name
-                if entry.is_dir():
+                try:
+                    is_directory, is_file = entry.is_dir(), entry.is_file()
+                except OSError as error:
+                    if error.errno != errno.ELOOP:  # a link to itself leads nowhere, like any that dangles
+                        raise
+                    continue
+                if is_directory:
                     yield from self._walk(Path(entry.path), f"{name}/", above | {real})
-                elif entry.is_file():
+                elif is_file:
                     yield self._blob(Path(entry.path), name)
 
     def _blob(self, path: Path, name: str) -> BlobRef:

@@ -15,13 +15,12 @@ import botocore.config
 import botocore.loaders
 import botocore.session
 from botocore import UNSIGNED
-from botocore import exceptions as aws
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.location import Location
 from lazyfs.errors import AccessDenied, LazyfsError, SourceMissing, UsageError
 from lazyfs.sources.base import Access
-from lazyfs.sources.s3_errors import translate
+from lazyfs.sources.s3_errors import BOTOCORE_RAISES, not_s3, translate
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -98,7 +97,7 @@ class S3Source:
         self._access = access
         with self._translated():
             self._client = client(access)
-        netloc = urlsplit(self._client.meta.endpoint_url).netloc
+        netloc = urlsplit(self._client.meta.endpoint_url).netloc.rpartition("@")[2]
         place = "aws" if netloc.endswith(AWS_DOMAINS) else netloc
         self._origin = f"s3://{place}/{bucket}/"
 
@@ -132,9 +131,16 @@ class S3Source:
             )
             for number, page in enumerate(pages):
                 if number == 0:
+                    if not page.keys() & {"Name", "KeyCount", "Contents"}:
+                        raise not_s3()
                     self._move_to(page)
                 for entry in page.get("Contents", []):
                     key, size = entry["Key"], entry["Size"]
+                    if not key.startswith(self._prefix):
+                        raise SourceMissing(
+                            f"asked for s3://{self._bucket}/{self._prefix}, the server lists {key!r}",
+                            "write the prefix as the server does, without doubled slashes",
+                        )
                     if key.endswith("/") and not size:
                         continue  # a console's idea of a directory
                     modified_ns = int(entry["LastModified"].timestamp() * 1e9)
@@ -163,6 +169,8 @@ class S3Source:
                 head = self._client.head_object(**pin)
         except SourceMissing:
             raise missing from None
+        if "ETag" not in head:
+            raise not_s3()
         version_id = head.get("VersionId", "null")
         version = _ETAG + head["ETag"] if version_id == "null" else _ID + version_id
         modified_ns = int(head["LastModified"].timestamp() * 1e9)
@@ -195,5 +203,5 @@ class S3Source:
         """Turn botocore's exceptions into ours, once."""
         try:
             yield
-        except (aws.BotoCoreError, aws.ClientError, ValueError) as error:
+        except BOTOCORE_RAISES as error:
             raise translate(error, self._bucket) from None

@@ -1,10 +1,12 @@
 """What botocore's exceptions mean to a user: the cause in one line, and the cure."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from botocore import exceptions as aws
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import NameResolutionError
 
 from lazyfs.errors import (
@@ -17,6 +19,8 @@ from lazyfs.errors import (
     UsageError,
 )
 
+BOTOCORE_RAISES = (aws.BotoCoreError, aws.ClientError, ResponseParserError, ValueError, RecursionError)
+"""Everything it raises for a bad server or configuration; the last when it follows HTML as if it were S3."""
 _SERVER_ERROR = 500
 
 # What the server's error codes mean: our error, cause and cure. HEAD replies have no body, so no code but the
@@ -46,6 +50,11 @@ _ANSWERS: dict[str, _Meaning] = {
 }
 
 
+def not_s3() -> SourceUnavailable:
+    """Return what to say of a server that speaks HTTP, but not S3."""
+    return SourceUnavailable("the endpoint's answer is not S3's", "check --endpoint-url and AWS_ENDPOINT_URL")
+
+
 def translate(error: Exception, bucket: str) -> LazyfsError:
     """Return our error for one of botocore's, or for the ValueError it raises for a malformed endpoint."""
     if isinstance(error, aws.ClientError):
@@ -61,6 +70,8 @@ def _answered(error: aws.ClientError, bucket: str) -> LazyfsError:
     said: Any = error.response.get("Error", {})
     code, message = str(said.get("Code", "")), " ".join(str(said.get("Message", "")).split())
     answer = f"{code}: {message}".rstrip(": .")
+    if code == "404" and error.operation_name == "ListObjectsV2":
+        return not_s3()
     if code in _ANSWERS:
         ours, cause, cure = _ANSWERS[code]
         return ours(cause.format(bucket=bucket, answer=answer), cure)
@@ -76,7 +87,8 @@ def _host(error: Exception) -> str:
 
 
 def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
+    """Return a message without line breaks, and without the user and password of a URL."""
+    return re.sub(r"[^\s/\"']+@", "", " ".join(str(error).split()))
 
 
 def _credentials(error: Exception, _bucket: str) -> LazyfsError:
@@ -120,7 +132,16 @@ def _broken(error: Exception, bucket: str) -> LazyfsError:
 
 
 def _malformed(error: Exception, bucket: str) -> LazyfsError:
-    return UsageError(f"bucket {bucket}: {_one_line(error)}", "correct the bucket's name, region or endpoint")
+    if isinstance(error, RecursionError | ResponseParserError):
+        return not_s3()
+    if "Invalid bucket name" in str(error):
+        return UsageError(
+            f"{bucket!r} is no name of a bucket",
+            "it has 3 to 63 lower-case letters, digits, dots and hyphens",
+        )
+    return UsageError(
+        f"bucket {bucket}: {_one_line(error)}", "correct the region, --endpoint-url or AWS_ENDPOINT_URL"
+    )
 
 
 # The first that fits counts: subclasses stand before what they derive from.
@@ -133,6 +154,8 @@ _RAISED: tuple[tuple[tuple[type[Exception], ...], Callable[[Exception, str], Laz
             aws.ProfileNotFound,
             aws.TokenRetrievalError,
             aws.SSOError,
+            aws.ConfigParseError,
+            aws.ConfigNotFound,
         ),
         _credentials,
     ),
@@ -141,5 +164,15 @@ _RAISED: tuple[tuple[tuple[type[Exception], ...], Callable[[Exception, str], Laz
     ((aws.ConnectTimeoutError, aws.ReadTimeoutError), _late),
     ((aws.EndpointConnectionError,), _unreachable),
     ((aws.ConnectionError, aws.HTTPClientError), _broken),
-    ((aws.ParamValidationError, aws.InvalidRegionError, aws.EndpointProviderError, ValueError), _malformed),
+    (
+        (
+            aws.ParamValidationError,
+            aws.InvalidRegionError,
+            aws.EndpointProviderError,
+            ResponseParserError,
+            ValueError,
+            RecursionError,
+        ),
+        _malformed,
+    ),
 )

@@ -46,7 +46,9 @@ class Fetcher:
             LazyfsError: see `RangeReader.fetch`; what had landed before stays.
 
         """
-        while True:
+        assert flight.block is not None
+        # All may be there already: a reply can fail after its last byte.
+        while flight.block.filled_bytes < flight.block.size_bytes:
             location = await self._locator.current(flight.key.inode)
             try:
                 receipt = await self._attempt(flight, lane, location, limiter)
@@ -59,7 +61,6 @@ class Fetcher:
                 flight.relocated = False
                 self._meter.observe(FIRST_BYTE_SECONDS, receipt.first_byte_s)
                 self._meter.add(RANGES_IGNORED, receipt.whole_object)
-                return
 
     async def _attempt(
         self, flight: Flight, lane: Lane, location: Location, limiter: trio.CapacityLimiter

@@ -12,6 +12,8 @@ from lazyfs.core.fetchqueue import Urgency
 from lazyfs.errors import LazyfsError
 
 HUGE_PAGE_BYTES = 2 << 20
+REUSE_FROM_BYTES = 256 << 10
+"""Smaller mappings are cheap to make, and come in too many sizes to be worth keeping."""
 
 
 class Tier(StrEnum):
@@ -36,7 +38,8 @@ class Block:
 
     def cut(self, start: int, stop: int) -> memoryview:
         """Return a view of bytes that are there."""
-        assert stop <= self.filled_bytes, "bytes that have not landed"
+        if stop > self.filled_bytes:
+            raise RuntimeError("bytes that have not landed")
         return self.pages[start:stop]
 
 
@@ -51,8 +54,9 @@ class Buffers:
     was measured at 0.5 to 1.5 GB/s: slower than the network. Huge pages halve the CPU time of filling.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reuse_from_bytes: int = REUSE_FROM_BYTES) -> None:
         self._free: dict[int, list[mmap.mmap]] = {}
+        self._reuse_from_bytes = reuse_from_bytes
 
     def take(self, size_bytes: int) -> Block:
         """Return an empty block."""
@@ -68,7 +72,7 @@ class Buffers:
     def give(self, block: Block) -> None:
         """Take back the memory of a block that has left; only large ones are worth keeping."""
         block.pages.release()
-        if len(block.buffer) < HUGE_PAGE_BYTES:
+        if len(block.buffer) < self._reuse_from_bytes:
             return
         try:
             block.buffer.resize(len(block.buffer))
@@ -83,9 +87,9 @@ class Buffers:
 
     def trim(self, keep_bytes: int) -> None:
         """Let go of what waits beyond `keep_bytes`."""
-        for size, free in self._free.items():
+        for free in self._free.values():
             while free and self.free_bytes > keep_bytes:
-                assert len(free.pop()) == size
+                free.pop()
 
 
 class Flight:

@@ -14,11 +14,12 @@ import trio
 
 from lazyfs.core.backoff import Backoff
 from lazyfs.core.blob import BlockKey
-from lazyfs.core.fetchqueue import FetchQueue, Urgency
+from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.ledger import Ledger
-from lazyfs.errors import BlobChanged, BlockCorrupt, LazyfsError, SourceThrottled
+from lazyfs.errors import BlobChanged, BlockCorrupt, BlockGone, LazyfsError, SourceThrottled
 from lazyfs.streaming.fetcher import Blobs, Fetcher
 from lazyfs.streaming.flight import Block, Buffers, Flight, Tier
+from lazyfs.streaming.pool import Pool
 from lazyfs.streaming.warmer import Warmer
 from lazyfs.streaming.writer import STORED, Writer
 from lazyfs.telemetry.metrics import (
@@ -44,28 +45,6 @@ STORED_IDLE_S = 3.0
 ANY_IDLE_S = 60.0
 """One that cannot leaves after this long."""
 TICK_S = 1.0
-
-
-class _Pool:
-    """The flights of one tier that wait for a lane, and the lanes that wait for a flight."""
-
-    def __init__(self) -> None:
-        self.queue: FetchQueue[BlockKey] = FetchQueue()
-        self._idle = {least: trio.lowlevel.ParkingLot() for least in (Urgency.WARMUP, Urgency.DEMAND)}
-
-    async def rest(self, least: Urgency) -> None:
-        """Wait until there may be something to do for a lane that takes flights of at least this urgency."""
-        await self._idle[least].park()
-
-    def stir(self) -> None:
-        """Let one lane look: one flight more, or room for one. Waking them all cost a sixth of a core."""
-        if not self._idle[Urgency.WARMUP].unpark():
-            self._idle[Urgency.DEMAND].unpark()
-
-    def stir_all(self) -> None:
-        """Let every lane look."""
-        for lot in self._idle.values():
-            lot.unpark_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +77,12 @@ class BlockLoader:
         self._meter = meter
         self._has = has
         self._writer: Writer | None = None
-        self._pools = {Tier.DISK: _Pool(), Tier.NETWORK: _Pool()}
+        self._pools = {Tier.DISK: Pool(), Tier.NETWORK: Pool()}
         self._blocks: dict[BlockKey, Block] = {}
         self._flights: dict[BlockKey, Flight] = {}
         self._buffers = Buffers()
+        self._resting: dict[BlockKey, Flight] = {}
+        """Flights that wait to be tried again, and keep what has landed of their blocks."""
         self._changed: dict[int, BlobChanged] = {}
         self._landed: set[BlockKey] = set()
         self._retries: trio.Nursery | None = None
@@ -125,11 +106,11 @@ class BlockLoader:
         """Have a block that is not in memory fetched first; return its flight, and whether it is a new one.
 
         Raises:
-            BlobChanged: when the blob is known to have changed.
+            BlobChanged: when the blob is known to have changed, and the store has not got this block of it.
 
         """
         new = key not in self._flights
-        if new and key.inode in self._changed:
+        if new and key.inode in self._changed and not self._has(key):
             raise copy.copy(self._changed[key.inode])
         return self._request(key, Urgency.DEMAND), new
 
@@ -154,7 +135,7 @@ class BlockLoader:
     def hint(self, keys: Iterable[BlockKey], urgency: Urgency) -> None:
         """Have blocks fetched that may be wanted; never waits, never raises."""
         for key in keys:
-            if key not in self._blocks and key.inode not in self._changed:
+            if key not in self._blocks and (key.inode not in self._changed or self._has(key)):
                 self._request(key, urgency)
 
     # -- flights -------------------------------------------------------------------------------------
@@ -193,32 +174,43 @@ class BlockLoader:
         lane = Lane()
         try:
             while True:
-                flight = await self._board(Tier.NETWORK, least)
-                try:
-                    await self._fetcher.from_network(flight, lane, limiter)
-                except Exception as error:  # noqa: BLE001 - whatever it is, readers get an error, not a hang
-                    self._trouble(flight, error)
-                else:
-                    self._land(flight)
+                await self._fly_network(lane, limiter, least)
         finally:
             lane.close()
 
+    # A function for each flight: a lane that rests must not hold on to the last one, and its memory.
+
+    async def _fly_network(self, lane: Lane, limiter: trio.CapacityLimiter, least: Urgency) -> None:
+        flight = await self._board(Tier.NETWORK, least)
+        try:
+            await self._fetcher.from_network(flight, lane, limiter)
+        except Exception as error:  # noqa: BLE001 - whatever it is, readers get an error, not a hang
+            self._trouble(flight, error)
+        else:
+            self._land(flight)
+
     async def _disk_lane(self, limiter: trio.CapacityLimiter) -> None:
         while True:
-            flight = await self._board(Tier.DISK, Urgency.WARMUP)
-            try:
-                await self._fetcher.from_disk(flight, limiter)
-            except BlockCorrupt as error:
-                self._repair(flight, error)
-            except Exception as error:  # noqa: BLE001 - as above
-                self._trouble(flight, error)
-            else:
-                self._land(flight)
+            await self._fly_disk(limiter)
+
+    async def _fly_disk(self, limiter: trio.CapacityLimiter) -> None:
+        flight = await self._board(Tier.DISK, Urgency.WARMUP)
+        try:
+            await self._fetcher.from_disk(flight, limiter)
+        except BlockCorrupt as error:
+            self._repair(flight, error)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._trouble(flight, error)
+        else:
+            self._land(flight)
 
     async def _board(self, tier: Tier, least: Urgency) -> Flight:
         """Wait for a flight of at least this urgency that memory has room for; take it."""
         pool = self._pools[tier]
         while True:
+            returned = pool.returned(least)
+            if returned is not None:
+                return returned
             found = pool.queue.head(least)
             if found is None and least is Urgency.WARMUP and tier is Tier.NETWORK:
                 warm = self._warmer.next()
@@ -231,22 +223,37 @@ class BlockLoader:
             await pool.rest(least)
 
     def _admit(self, key: BlockKey, urgency: Urgency) -> bool:
-        """Give the flight its memory, if it has none and there is room."""
-        flight = self._flights[key]
-        if flight.block is not None:
-            return True
-        size = self._blobs.span(key).size_bytes
+        """Give the flight its memory, if there is room."""
+        flight, size = self._flights[key], self._blobs.span(key).size_bytes
         victims = self._ledger.admit(key, size, urgency, trio.current_time())
+        while victims is None and urgency is Urgency.DEMAND and self._resting:
+            self._unload(self._resting.popitem()[1])
+            victims = self._ledger.admit(key, size, urgency, trio.current_time())
         if victims is None:
             return False
         for victim in victims:
             self._let_go(victim)
             if self._writer is not None and self._writer.cancel(victim):
                 self._meter.add(BLOCKS_DECLINED, label="memory")
+                self._warmer.unmark(victim)
         # What waits to be used again lives inside the budget too.
         self._buffers.trim(self._ledger.capacity_bytes - self._ledger.used_bytes + size)
-        flight.block = self._blocks[key] = self._buffers.take(size)
+        try:
+            flight.block = self._blocks[key] = self._buffers.take(size)
+        except OSError as error:
+            self._ledger.drop(key)
+            log.warning(
+                "memory_refused bytes=%d error=%r cure=%r", size, error.strerror, "a smaller --memory"
+            )
+            return False
         return True
+
+    def _unload(self, flight: Flight) -> None:
+        """Take a flight's memory away, and what had landed in it."""
+        if flight.block is not None:
+            flight.block = None
+            self._let_go(flight.key)
+            self._ledger.drop(flight.key)
 
     def _let_go(self, key: BlockKey) -> None:
         """Forget a block; its memory may be used again once nobody sees it."""
@@ -287,12 +294,14 @@ class BlockLoader:
 
     def _repair(self, flight: Flight, error: BlockCorrupt) -> None:
         """Send a flight whose block the store could not give on to the network."""
-        log.warning("block_corrupt error=%r consequence=%r", str(error), "it is fetched again")
         self._meter.add(ERRORS, label=error.kind())
-        flight.repairing = True
+        if not isinstance(error, BlockGone):
+            log.warning("block_corrupt error=%r consequence=%r", str(error), "it is fetched again")
+            flight.repairing = True
         self._pools[Tier.DISK].queue.finish(flight.key)
         flight.tier = Tier.NETWORK
-        self._pools[Tier.NETWORK].queue.request(flight.key, flight.urgency)
+        self._pools[Tier.NETWORK].queue.adopt(flight.key)
+        self._pools[Tier.NETWORK].returning.append(flight)
         self.stir()
 
     def _trouble(self, flight: Flight, error: Exception) -> None:
@@ -300,6 +309,8 @@ class BlockLoader:
         if not isinstance(error, LazyfsError):
             log.error("internal_error key=%s", flight.key, exc_info=error)
             error = LazyfsError("internal error in lazyfs; the log has its traceback")
+        # The frames of a traceback would keep the block's memory for as long as the error lives.
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         self._meter.add(ERRORS, label=error.kind())
         self.last_error = str(error)
         hint_s = error.retry_after_s if isinstance(error, SourceThrottled) else None
@@ -310,6 +321,12 @@ class BlockLoader:
             log.info(
                 "fetch_retry blob=%r attempt=%d delay_s=%.2f error=%r", *self._about(flight, delay_s, error)
             )
+            # Others may need the memory meanwhile: at once if nothing has landed in it, or when they ask.
+            if flight.block is not None and not flight.block.filled_bytes:
+                self._unload(flight)
+                self.stir()
+            else:
+                self._resting[flight.key] = flight
             assert self._retries is not None
             self._retries.start_soon(self._again, flight, delay_s)
         else:
@@ -320,9 +337,13 @@ class BlockLoader:
 
     async def _again(self, flight: Flight, delay_s: float) -> None:
         await trio.sleep(delay_s)
+        self._resting.pop(flight.key, None)
         pool = self._pools[flight.tier]
-        pool.queue.finish(flight.key)
-        pool.queue.request(flight.key, flight.urgency)
+        if flight.block is not None:
+            pool.returning.append(flight)
+        else:
+            pool.queue.finish(flight.key)
+            pool.queue.request(flight.key, flight.urgency)
         self.stir()
 
     def _fail(self, flight: Flight, error: LazyfsError) -> None:
@@ -331,9 +352,8 @@ class BlockLoader:
         name = self._blobs.by_inode[key.inode].name
         del self._flights[key]
         self._pools[flight.tier].queue.finish(key)
-        self._let_go(key)
-        self._ledger.drop(key)
-        flight.block, flight.error = None, error
+        self._unload(flight)
+        flight.error = error
         flight.wake()
         if isinstance(error, BlobChanged) and key.inode not in self._changed:
             self._changed[key.inode] = error
@@ -376,6 +396,12 @@ class BlockLoader:
     def depth(self, urgency: Urgency) -> int:
         """Return how many blocks of this urgency wait for a lane."""
         return sum(pool.queue.depth(urgency) for pool in self._pools.values())
+
+    @property
+    def arriving_bytes(self) -> int:
+        """Bytes that have come of the blocks now on their way from the network."""
+        flights = list(self._flights.values())
+        return sum(f.block.filled_bytes for f in flights if f.block is not None and f.tier is Tier.NETWORK)
 
     def flying(self, tier: Tier) -> int:
         """Return how many blocks are being fetched from a tier."""

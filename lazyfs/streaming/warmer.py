@@ -39,6 +39,10 @@ class Warmer:
         """Leave a blob out from now on: it has changed at its source."""
         self._planner.give_up(inode)
 
+    def unmark(self, key: BlockKey) -> None:
+        """Say that a block left before it was stored: warm-up will come back to it."""
+        self._planner.unmark(key)
+
     def failed(self, key: BlockKey) -> None:
         """Take back a block whose flight failed, and rest a while: the source is in trouble."""
         self._planner.unmark(key)

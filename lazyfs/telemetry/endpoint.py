@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6
+from socketserver import TCPServer
 from typing import Any, ClassVar
 
 from lazyfs.errors import UsageError
@@ -103,6 +104,11 @@ def _bind(address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> Th
         address_family: int = AF_INET6 if ":" in address[0] else AF_INET
         daemon_threads = True
 
+        def server_bind(self) -> None:
+            """Bind without asking DNS for our own name, as HTTPServer does: that can take many seconds."""
+            TCPServer.server_bind(self)
+            self.server_name, self.server_port = address
+
     try:
         return Server(address, handler)
     except OSError as error:
@@ -135,7 +141,8 @@ def exposition(meter: Meter) -> bytes:
                 family: Any = (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
                     metric.name, metric.help, labels=labels
                 )
-                samples = {label: value for (found, label), value in values.items() if found is metric}
+                samples = dict.fromkeys(metric.values, 0.0)
+                samples |= {label: value for (found, label), value in values.items() if found is metric}
                 for label, value in (samples or ({} if labels else {"": 0.0})).items():
                     family.add_metric([label] if labels else [], value)
                 yield family

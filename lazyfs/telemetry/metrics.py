@@ -14,23 +14,36 @@ SECONDS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric's name, kind (`counter`, `gauge`, `histogram`), help, and its one label if it has one."""
+    """A metric's name, kind (`counter`, `gauge`, `histogram`), help, and its one label if it has one.
+
+    `values` are those the label is known to take: they are shown as zero before the first event, so that
+    rates and alerts see it.
+    """
 
     name: str
     kind: str
     help: str
     label: str = ""
+    values: tuple[str, ...] = ()
 
+
+TIERS = ("memory", "disk", "network")
 
 READ_BYTES = Metric(
-    "lazyfs_read_bytes_total", "counter", "Bytes handed to readers, by where they were", "tier"
+    "lazyfs_read_bytes_total", "counter", "Bytes handed to readers, by where they were", "tier", TIERS
 )
 READ_SECONDS = Metric(
     "lazyfs_read_seconds", "histogram", "Time a read request waited, by where its bytes were", "tier"
 )
-FETCH_BYTES = Metric("lazyfs_fetch_bytes_total", "counter", "Bytes of whole blocks fetched, by tier", "tier")
-FETCH_REQUESTS = Metric("lazyfs_fetch_requests_total", "counter", "Blocks asked for, by tier", "tier")
-FETCH_SECONDS = Metric("lazyfs_fetch_seconds", "histogram", "Time to fetch one block, by tier", "tier")
+FETCH_BYTES = Metric(
+    "lazyfs_fetch_bytes_total", "counter", "Bytes of whole blocks fetched, by tier", "tier", TIERS[1:]
+)
+FETCH_REQUESTS = Metric(
+    "lazyfs_fetch_requests_total", "counter", "Blocks asked for, by tier", "tier", TIERS[1:]
+)
+FETCH_SECONDS = Metric(
+    "lazyfs_fetch_seconds", "histogram", "Time to fetch one block, by tier", "tier", TIERS[1:]
+)
 FIRST_BYTE_SECONDS = Metric(
     "lazyfs_first_byte_seconds", "histogram", "Time from a request to the first byte of the reply"
 )
@@ -42,14 +55,18 @@ BLOCKS_REPAIRED = Metric(
     "lazyfs_blocks_repaired_total", "counter", "Stored blocks that failed their check and were fetched again"
 )
 BLOCKS_DECLINED = Metric(
-    "lazyfs_blocks_declined_total", "counter", "Blocks that were served and not stored, by reason", "reason"
+    "lazyfs_blocks_declined_total",
+    "counter",
+    "Blocks that were served and not stored, by reason",
+    "reason",
+    ("over_budget", "disk_trouble", "memory"),
 )
 RANGES_IGNORED = Metric(
     "lazyfs_ranges_ignored_total", "counter", "Replies with the whole object instead of the range"
 )
 
 QUEUE_DEPTH = Metric("lazyfs_queue_depth", "gauge", "Blocks waiting for a lane, by urgency", "urgency")
-FLIGHTS = Metric("lazyfs_flights", "gauge", "Blocks being fetched now, by tier", "tier")
+FLIGHTS = Metric("lazyfs_flights", "gauge", "Blocks being fetched now, by tier", "tier", TIERS[1:])
 OLDEST_WAIT = Metric("lazyfs_oldest_wait_seconds", "gauge", "How long the longest waiting reader has waited")
 MEMORY_BYTES = Metric("lazyfs_memory_bytes", "gauge", "Bytes of blocks in memory")
 MEMORY_BUDGET = Metric("lazyfs_memory_budget_bytes", "gauge", "The budget for blocks in memory")

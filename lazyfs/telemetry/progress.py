@@ -1,13 +1,61 @@
-"""Progress of a mount on a terminal: a line when it is ready, a bar while it loads, a line at the end."""
+"""Progress of a mount on a terminal: a line when it is ready, a bar while it loads, a line at the end.
+
+A terminal may be stopped (Ctrl-S), and a mount must go on: everything is drawn by a thread.
+"""
+
+import os
+import threading
+from queue import SimpleQueue
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from lazyfs.telemetry.status import Phase, Status, bytes_text, duration_text
 
+CLOSE_S = 0.5
+
 
 class TerminalProgress:
-    """Call it with each status."""
+    """Call it with each status; the latest is drawn."""
+
+    def __init__(self) -> None:
+        # A file of its own: the interpreter would wait for the lock of sys.stderr when it ends.
+        self._console = Console(file=os.fdopen(os.dup(2), "w", errors="backslashreplace"))
+        self._todo: SimpleQueue[None] = SimpleQueue()
+        self._status: Status | None = None
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True, name="progress")
+        self._thread.start()
+
+    def __call__(self, status: Status) -> None:
+        """Have a status drawn."""
+        self._status = status
+        if self._todo.empty():
+            self._todo.put(None)
+
+    def line(self, text: str) -> None:
+        """Write a line above the bar; it may take long."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _work(self) -> None:
+        drawing = _Drawing(self._console)
+        while True:
+            self._todo.get()
+            if self._closed.is_set():
+                drawing.close()
+                return
+            if self._status is not None:
+                drawing.show(self._status)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._closed.set()
+        self._todo.put(None)
+        self._thread.join(CLOSE_S)
+
+
+class _Drawing:
+    """The bar and the lines around it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -21,7 +69,7 @@ class TerminalProgress:
         self._announced = False
         self._done = False
 
-    def __call__(self, status: Status) -> None:
+    def show(self, status: Status) -> None:
         """Show a status."""
         if not self._announced:
             self._announced = True

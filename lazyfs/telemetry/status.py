@@ -54,7 +54,9 @@ class Status:
 
     def to_json(self) -> str:
         """Return the document; `from_json` reads it."""
-        return json.dumps(asdict(self))
+        text = json.dumps(asdict(self), ensure_ascii=False)
+        # A name that is no UTF-8 has half-surrogates; as `\udc80` they are JSON.
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def from_json(text: str | bytes) -> dict[str, Any]:
@@ -83,7 +85,12 @@ class RateMeter:
         while len(self._samples) > 2 and self._samples[1][0] <= now_s - self._window_s:  # noqa: PLR2004
             del self._samples[0]
         (then_s, before_bytes) = self._samples[0]
-        return (count_bytes - before_bytes) / (now_s - then_s) if now_s > then_s else 0.0
+        return max(0.0, count_bytes - before_bytes) / (now_s - then_s) if now_s > then_s else 0.0
+
+
+def printable(name: str) -> str:
+    """Return a name as it is, or quoted if it holds what a terminal would act on."""
+    return name if name.isprintable() else repr(name)
 
 
 def bytes_text(count: float) -> str:

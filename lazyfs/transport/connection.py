@@ -111,10 +111,14 @@ class Reply:
         """Check that a body of unknown length has ended.
 
         Raises:
-            BadResponse: when it goes on.
+            BadResponse: when it goes on, or ends otherwise than it should.
 
         """
-        if self.length is None and self._receive(memoryview(bytearray(1))):
+        if self.length is not None:
+            return
+        with translated(self._host):
+            more = self._receive(memoryview(bytearray(1)))
+        if more:
             raise BadResponse(f"{self._host} sent more than was asked for")
 
     def text(self, limit_bytes: int = 4096) -> str:

@@ -23,7 +23,7 @@ def fetch(location: Location, wanted: Wanted, into: memoryview, landed: Callable
     """
     path = unquote(urlsplit(location.url).path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # or a FIFO would keep us waiting
         try:
             filled = _pread(fd, wanted.span.start, into)
             state = os.fstat(fd)

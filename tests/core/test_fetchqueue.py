@@ -39,12 +39,10 @@ def test_a_key_in_flight_is_not_queued_again_until_its_flight_has_ended():
     queue.take()
 
     assert not queue.request("a", DEMAND)
-    assert queue.holds("a")
     assert 1 == queue.in_flight_count
 
     queue.finish("a")
 
-    assert not queue.holds("a")
     assert queue.request("a", DEMAND)
 
 
@@ -53,7 +51,6 @@ def test_a_lane_for_demand_takes_nothing_less():
     queue.request("a", READAHEAD)
 
     assert queue.take(DEMAND) is None
-    assert queue.holds("a")
     assert ("a", READAHEAD) == queue.take(READAHEAD)
 
 
@@ -112,3 +109,13 @@ def test_what_is_requested_is_taken_in_the_end(requests):
         taken.add(found[0])
 
     assert {key for key, _ in requests} == taken
+
+
+def test_a_key_that_is_adopted_is_in_flight_until_it_is_finished():
+    queue = FetchQueue()
+    queue.adopt("a")
+
+    assert not queue.request("a", Urgency.DEMAND)
+    assert 1 == queue.in_flight_count
+    queue.finish("a")
+    assert queue.request("a", Urgency.DEMAND)

@@ -142,14 +142,21 @@ def test_a_block_that_has_left_can_be_touched_and_settled_without_effect():
 def test_idle_names_stored_blocks_soon_and_others_late_and_never_unsettled_ones():
     ledger = ledger_with(
         ("stored", WARMUP, False, False, True),
-        ("declined", WARMUP, False, False, False),
+        ("declined", WARMUP, True, False, False),
         ("unwritten", WARMUP, False, False, None),
+        ("kept for its reader", WARMUP, False, False, False),
     )
     ledger.admit("flying", 100, WARMUP, 0)
 
     assert ("stored",) == ledger.idle(stored_before_s=5, any_before_s=0)
     assert ("stored", "declined") == ledger.idle(stored_before_s=5, any_before_s=5)
     assert () == ledger.idle(stored_before_s=0, any_before_s=0)
+
+
+def test_a_block_that_is_alone_may_use_the_whole_budget_and_for_demand_more():
+    assert () == Ledger(100).admit("a", 100, WARMUP, 0)
+    assert None is Ledger(100).admit("a", 101, WARMUP, 0)
+    assert () == Ledger(100).admit("a", 101, DEMAND, 0)
 
 
 class Memory(RuleBasedStateMachine):

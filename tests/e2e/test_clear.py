@@ -12,12 +12,12 @@ import trustme
 
 from lazyfs.fuse.mountinfo import mounts
 from tests.e2e.mounting import inherited, lazyfs, mounted
-from tests.faults.server import FaultServer
+from tests.faults.server import Behaviour, FaultServer
 
 
 def refused(code, words, *arguments, env=None):
     """Run a mount that must fail; check how it does."""
-    before = {(m.mountpoint, m.device) for m in mounts()}
+    before = mounts_at(arguments)
     ran = lazyfs("mount", *arguments, env=env)
 
     *log, line = ran.stderr.splitlines()
@@ -28,8 +28,12 @@ def refused(code, words, *arguments, env=None):
     assert "Traceback" not in ran.stderr
     assert all(re.match(r"\S+Z (INFO|WARNING) ", text) for text in log)
     assert "" == ran.stdout
-    assert before == {(m.mountpoint, m.device) for m in mounts()}
+    assert before == mounts_at(arguments)
     return line
+
+
+def mounts_at(arguments):
+    return [m for m in mounts() if m.mountpoint in map(str, arguments)]
 
 
 @pytest.fixture
@@ -261,6 +265,51 @@ def test_a_cache_directory_without_direct_io_works_and_says_what_it_costs(model,
 )
 def test_a_malformed_option(model, where, options, words):
     refused(2, re.escape(words), f"file://{model}", *where, *options)
+
+
+@pytest.mark.parametrize("option", ["--cache-dir", "--log-file"])
+def test_what_lazyfs_writes_must_not_lie_in_the_mountpoint(model, mnt, option):
+    mnt.mkdir()
+
+    refused(2, f"{option} .*inside lies in the mountpoint", f"file://{model}", mnt, option, mnt / "inside")
+
+    assert [] == os.listdir(mnt)
+
+
+def test_a_prefix_the_server_writes_otherwise(hosted, endpoint, where):
+    bucket, _, prefix = hosted.address.removeprefix("s3://").partition("/")
+
+    refused(3, "the server lists .*without doubled slashes|nothing at", f"s3://{bucket}//{prefix}", *where)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 29\r\n\r\n<html><p>A console</p></html>",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+@pytest.mark.usefixtures("endpoint")
+def test_an_endpoint_that_is_no_s3_server(where, reply):
+    server = FaultServer()
+    server.behave = lambda _asked: Behaviour(raw=reply)
+
+    refused(
+        5,
+        "answer is not S3's.*check --endpoint-url",
+        "s3://tests/x",
+        *where,
+        "--endpoint-url",
+        server.url(""),
+    )
+    server.close()
+
+
+@pytest.mark.parametrize("how", [(), ("--daemon",)])
+def test_a_log_file_that_cannot_be_written(model, where, how):
+    words = "log file /proc/none/x.log: No such file or directory; make it writable"
+
+    refused(2, words, f"file://{model}", *where, "--log-file", "/proc/none/x.log", *how)
 
 
 def test_an_option_in_the_environment_is_checked_like_any(model, where):

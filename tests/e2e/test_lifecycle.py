@@ -4,10 +4,13 @@ import errno
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -85,18 +88,23 @@ def test_a_signal_that_does_not_kill_does_not_end_a_read(hosted, aws, monkeypatc
     link = Link(("127.0.0.1", aws.port), rate_bytes_per_s=8_000_000)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{link.port}")
     script = (
-        "import os, signal, mmap\nsignal.signal(signal.SIGUSR1, lambda *_: None)\n"
+        "import ctypes, os, signal, mmap\nsignal.signal(signal.SIGUSR1, lambda *_: None)\n"
         "signal.siginterrupt(signal.SIGUSR1, True)\n"
-        f"fd = os.open({str(mnt / SHARD)!r}, os.O_RDONLY | os.O_DIRECT)\nprint('reading', flush=True)\n"
-        "print(os.preadv(fd, [mmap.mmap(-1, 1 << 20)], 8 << 20))\n"
+        f"fd = os.open({str(mnt / SHARD)!r}, os.O_RDONLY | os.O_DIRECT)\n"
+        "into = mmap.mmap(-1, 1 << 20)\n"
+        "print('reading', flush=True)\n"
+        # Not os.preadv: Python itself goes on after EINTR.
+        "into = ctypes.byref(ctypes.c_char.from_buffer(into))\n"
+        "print(ctypes.CDLL(None).pread(fd, into, 1 << 20, 8 << 20))\n"
     )
-    with mounted(hosted.address, mnt, "--cache-dir", cache_dir):
+    with mounted(hosted.address, mnt, "--cache-dir", cache_dir) as mount:
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         process.stdout.readline()
-        time.sleep(0.2)
+        mount.wait_for(lambda status: status["oldest_wait_s"] > 0)
         for _ in range(3):
             process.send_signal(signal.SIGUSR1)
             time.sleep(0.05)
+        assert process.poll() is None
         assert str(1 << 20) == process.communicate(timeout=20)[0].strip()
     link.close()
 
@@ -149,6 +157,20 @@ def test_a_dead_mount_is_told_in_time_and_cleaned_by_the_next(hosted, endpoint, 
         with mounted(hosted.address, mnt, *options) as again:
             assert again.logged("stale_mount_cleaned")
             assert (mnt / "config.json").read_bytes()
+
+
+def test_a_link_to_a_mountpoint_stands_for_it(hosted, endpoint, mnt, cache_dir, tmp_path):
+    mnt.mkdir(exist_ok=True)
+    link = tmp_path / "link"
+    link.symlink_to(mnt.name)
+    with mounted(hosted.address, link, "--cache-dir", cache_dir, clean=False) as mount:
+        assert mounted_at(mnt) is not None
+        assert 0 == lazyfs("status", link).returncode
+        mount.process.kill()
+        mount.process.wait()
+        assert 1 == lazyfs("status", link).returncode
+        assert 0 == lazyfs("unmount", link).returncode
+        assert mounted_at(mnt) is None
 
 
 def test_a_dead_mount_is_unmounted_without_force(hosted, endpoint, mnt, cache_dir):
@@ -339,6 +361,76 @@ def test_what_programs_ask_of_a_file_system(readonly, model, digests):
     fd = os.open(readonly / "config.json", os.O_RDONLY)
     os.fsync(fd)
     os.close(fd)
+
+
+def test_more_signals_change_nothing(hosted, slow_link, mnt, cache_dir):
+    with mounted(hosted.address, mnt, "--cache-dir", cache_dir, clean=False) as mount:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            mount.process.send_signal(number)
+        mount.process.wait(5)
+
+        assert 0 == mount.process.returncode
+        assert mounted_at(mnt) is None
+        assert "Traceback" not in mount.log
+
+
+def test_a_new_mount_survives_the_end_of_an_old_one_at_its_place(model, mnt, cache_dir):
+    options = ("--cache-dir", cache_dir)
+    with mounted(f"file://{model}", mnt, *options, clean=False) as old:
+        held = (mnt / "config.json").open("rb")
+        assert 0 == lazyfs("unmount", "--force", mnt).returncode
+        with mounted(f"file://{model}", mnt, *options) as new:
+            held.close()
+            old.process.send_signal(signal.SIGTERM)
+            old.process.wait(5)
+            assert new.process.poll() is None
+            assert (model / "config.json").read_bytes() == (mnt / "config.json").read_bytes()
+
+
+def test_a_terminal_shows_progress_and_may_be_stopped(hosted, slow_link, mnt, cache_dir):
+    mnt.mkdir(exist_ok=True)
+    ours, theirs = os.openpty()
+    command = [
+        sys.executable,
+        "-m",
+        "lazyfs",
+        "mount",
+        hosted.address,
+        str(mnt),
+        "--cache-dir",
+        str(cache_dir),
+    ]
+    process = subprocess.Popen(command, stdin=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    said = b""
+    while b"loading" not in said or b"/s" not in said:
+        said += os.read(ours, 4096)
+    assert f"{hosted.address} is ready at {mnt}" in " ".join(said.decode().split())
+    # From here on nobody reads what it draws.
+    assert (mnt / "config.json").read_bytes()
+    process.send_signal(signal.SIGINT)
+    process.wait(10)
+    os.close(ours)
+
+    assert mounted_at(mnt) is None
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_only_who_mounted_may_look_unless_others_are_allowed(model, cache_dir, allowed):
+    if os.geteuid():
+        pytest.skip("being somebody else needs root")
+    with tempfile.TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        path = Path(open_to_all) / "mnt"
+        options = ["--allow-other"] if allowed else []
+        with mounted(f"file://{model}", path, "--cache-dir", cache_dir, *options):
+            state = (path / "config.json").stat()
+            command = ["setpriv", "--reuid=65534", "--clear-groups", "cat", str(path / "config.json")]
+            ran = subprocess.run(command, capture_output=True, check=False)
+
+    assert (0, 0, stat.S_IFREG | 0o444) == (state.st_uid, state.st_gid, state.st_mode)
+    assert (model / "config.json").read_bytes() * allowed == ran.stdout
+    assert allowed or b"Permission denied" in ran.stderr
 
 
 def test_times_are_those_of_the_objects(readonly, hosted, seaweed):

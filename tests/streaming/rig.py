@@ -12,7 +12,7 @@ from lazyfs.core.ledger import Ledger
 from lazyfs.core.plan import Planner, Policy
 from lazyfs.errors import BlockCorrupt
 from lazyfs.streaming.fetcher import Blobs
-from lazyfs.streaming.flight import Flight
+from lazyfs.streaming.flight import Buffers, Flight
 from lazyfs.streaming.loader import BlockLoader, Limits
 from lazyfs.streaming.reader import BlobReader
 from lazyfs.streaming.warmer import Warmer
@@ -98,6 +98,7 @@ class Rig:
             self.meter,
             self.has,  # type: ignore[arg-type]
         )
+        self.loader._buffers = Buffers(reuse_from_bytes=PAGE_BYTES)  # small blocks are reused like large ones
         self.reader = BlobReader(self.loader, self.planner, GRID, self.meter)
         self.outcome = "stored"
         self.writer = self.loader.keep_with(self._write) if store else None

@@ -4,7 +4,7 @@ import trio
 from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.location import Location
-from lazyfs.errors import AccessDenied, BadResponse
+from lazyfs.errors import AccessDenied, BadResponse, SourceUnavailable
 from lazyfs.streaming.fetcher import Blobs, Fetcher
 from lazyfs.streaming.flight import Buffers, Flight, Tier
 from lazyfs.streaming.locator import Locator
@@ -94,6 +94,22 @@ async def test_a_flight_goes_on_where_it_was_cut_off(server):
     rig.lane.close()
     assert landed > 0
     assert [(BLOCK, 2 * BLOCK), (BLOCK + landed, 2 * BLOCK)] == server.spans()
+
+
+async def test_a_flight_whose_reply_failed_after_its_last_byte_has_all_it_needs(server):
+    rig = Rig(server)
+    head = (
+        f"HTTP/1.1 206 Partial Content\r\nTransfer-Encoding: chunked\r\nETag: {server.etag}\r\n"
+        f"Content-Range: bytes 0-{BLOCK - 1}/{len(server.content)}\r\n\r\n{BLOCK:x}\r\n"
+    )
+    server.script = [Behaviour(raw=head.encode() + server.content[:BLOCK] + b"\r\n")]  # and no last chunk
+    flight = rig.flight(0)
+    with pytest.raises(SourceUnavailable):
+        await rig.fly(flight)
+
+    assert server.content[:BLOCK] == await rig.fly(flight)
+    rig.lane.close()
+    assert 1 == len(server.asked)
 
 
 async def test_waiters_hear_of_the_front_while_the_rest_is_on_its_way(server):

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -9,6 +12,7 @@ from lazyfs.errors import (
     AccessDenied,
     BlobChanged,
     BlockCorrupt,
+    BlockGone,
     LazyfsError,
     SourceThrottled,
     SourceUnavailable,
@@ -170,6 +174,81 @@ async def test_what_had_landed_is_not_fetched_again_by_the_next_try(contents, mo
     assert [0, 1000] == starts
 
 
+@pytest.mark.parametrize("landed_bytes", [0, 1000])
+async def test_flights_that_are_tried_again_never_wait_for_memory_that_others_like_them_hold(
+    contents, mock_clock, landed_bytes
+):
+    rig = Rig(contents, memory_blocks=4, connections=2, deadline_s=60.0)
+    healthy_at_s = trio.current_time() + 1
+
+    async def passing(flight):
+        rig.fetcher.fill(flight, max(landed_bytes, flight.block.filled_bytes))
+        await trio.sleep(0.01)
+        if trio.current_time() < healthy_at_s:
+            raise SourceUnavailable("away")
+
+    rig.fetcher.network = passing
+    async with rig.running(), trio.open_nursery() as readers:
+        for index in range(12):
+            readers.start_soon(rig.read, A, index)
+        with trio.fail_after(30):
+            while readers.child_tasks:
+                await trio.sleep(0.5)
+
+
+@pytest.mark.parametrize("landed_bytes", [0, 1000])
+async def test_one_file_in_trouble_takes_no_memory_from_the_others(contents, mock_clock, landed_bytes):
+    rig = Rig(contents, memory_blocks=4, connections=4, deadline_s=300.0)
+
+    async def broken(flight):
+        if flight.key.inode == A:
+            rig.fetcher.fill(flight, max(landed_bytes, flight.block.filled_bytes))
+            raise SourceUnavailable("away")
+
+    rig.fetcher.network = broken
+    async with rig.running() as nursery:
+        for index in range(10):
+            nursery.start_soon(rig.read, A, index)
+        await trio.sleep(5)
+        with trio.fail_after(30):
+            for index in range(4):
+                assert rig.expected(B, index) == await rig.read(B, index)
+
+
+async def test_a_block_the_store_lost_goes_on_with_the_memory_it_has(contents):
+    rig = Rig(contents, memory_blocks=2, connections=1)
+    rig.fetcher.stored = {BlockKey(A, index): b"" for index in range(8)}
+    meet = trio.Event()
+
+    async def gone(_flight):
+        await meet.wait()
+        raise BlockGone("evicted")
+
+    rig.fetcher.disk = gone
+    async with rig.running(), trio.open_nursery() as readers:
+        for index in range(8):
+            readers.start_soon(rig.read, A, index)
+        await wait_all_tasks_blocked()
+        meet.set()
+        with trio.fail_after(10):
+            while readers.child_tasks:
+                await trio.sleep(0.01)
+
+
+async def test_a_lane_that_rests_holds_no_block(contents):
+    rig = Rig(contents, store=True)
+    async with rig.running():
+        await rig.read(A, 0)
+        await wait_all_tasks_blocked(0.05)
+        block = weakref.ref(rig.loader._blocks[BlockKey(A, 0)].buffer)
+        rig.ledger.drop(BlockKey(A, 0))
+        rig.loader._let_go(BlockKey(A, 0))
+        rig.loader._buffers.trim(0)
+        await wait_all_tasks_blocked()
+        gc.collect()
+        assert block() is None
+
+
 @pytest.mark.logs("fetch_failed")
 async def test_after_the_deadline_every_waiter_gets_the_error_and_the_next_reader_a_new_try(
     contents, mock_clock
@@ -274,6 +353,69 @@ async def test_a_changed_blob_is_asked_for_once_and_what_was_read_stays(contents
     assert [0, 1] == sorted(key.index for key in rig.fetcher.fetched if key.inode == A)
     assert {0, 1, 2, 3} == {key.index for key in rig.fetcher.fetched if key.inode == B}
     assert 1 == rig.meter.value(metrics.BLOBS_CHANGED)
+
+
+@pytest.mark.logs("fetch_failed")
+async def test_what_the_store_holds_of_a_changed_blob_stays_readable(contents, mock_clock):
+    rig = Rig(contents)
+    rig.fetcher.stored = {BlockKey(A, 0): rig.expected(A, 0), BlockKey(A, 1): rig.expected(A, 1)}
+
+    async def changed(_flight):
+        raise BlobChanged("another version")
+
+    rig.fetcher.network = changed
+    async with rig.running():
+        with pytest.raises(BlobChanged):
+            await rig.read(A, 2)
+        assert rig.expected(A, 0) == await rig.read(A, 0)
+        rig.loader.hint([BlockKey(A, 1)], Urgency.READAHEAD)
+        await trio.sleep(0.1)
+        assert rig.loader.peek(BlockKey(A, 1), 1) is not None
+        with pytest.raises(BlobChanged):
+            await rig.read(A, 2)
+
+
+@pytest.mark.logs("fetch_failed")
+async def test_an_error_that_is_kept_keeps_no_memory(contents):
+    rig = Rig(contents)
+
+    async def changed(_flight):
+        raise BlobChanged("another version") from RuntimeError("a frame with a view of the block")
+
+    rig.fetcher.network = changed
+    async with rig.running():
+        with pytest.raises(BlobChanged):
+            await rig.read(A, 0)
+        assert rig.loader._changed[A].__traceback__ is None
+        assert rig.loader._changed[A].__cause__ is None
+
+
+@pytest.mark.logs("internal_error")
+async def test_a_bug_in_the_store_is_a_block_not_kept_and_not_the_end(contents):
+    rig = Rig(contents, store=True)
+
+    def buggy(_key, _content):
+        raise ZeroDivisionError
+
+    rig.writer._write = buggy
+    async with rig.running():
+        assert rig.expected(A, 0) == await rig.read(A, 0)
+        await _until(lambda: rig.meter.value(metrics.BLOCKS_DECLINED, "internal_error") == 1)
+        assert rig.expected(A, 1) == await rig.read(A, 1)
+
+
+async def test_a_block_of_an_evicted_blob_is_fetched_again_and_is_no_repair(contents):
+    rig = Rig(contents)
+    rig.fetcher.stored = {BlockKey(A, 0): b""}
+
+    async def gone(_flight):
+        raise BlockGone("evicted")
+
+    rig.fetcher.disk = gone
+    async with rig.running():
+        assert rig.expected(A, 0) == await rig.read(A, 0)
+
+    assert 0 == rig.meter.value(metrics.BLOCKS_REPAIRED)
 
 
 @pytest.mark.logs("internal_error", "fetch_failed")

@@ -30,14 +30,15 @@ spans = st.tuples(st.integers(0, 6 * BLOCK), st.integers(1, 3 * BLOCK))
     seed=st.integers(0, 1000),
     memory=st.integers(3, 12),
     policy=st.sampled_from(Policy),
+    store=st.booleans(),
 )
 @settings(max_examples=80)
 def test_a_read_is_exactly_its_bytes_whatever_fails_and_whoever_reads_beside(
-    size, asked, seed, memory, policy
+    size, asked, seed, memory, policy, store
 ):
     chance = random.Random(seed)
     contents = bytes(chance.randbytes(size))
-    rig = rig_of(contents, memory_blocks=memory, policy=policy, deadline_s=1000.0)
+    rig = rig_of(contents, memory_blocks=memory, policy=policy, deadline_s=1000.0, store=store)
 
     async def unreliable(flight):
         await trio.sleep(chance.random())

@@ -1,9 +1,10 @@
 import json
 import logging
+import threading
 
 import pytest
 
-from lazyfs.telemetry.logs import JsonFormatter, TextFormatter, redacted
+from lazyfs.telemetry.logs import LINES_MAX, Background, JsonFormatter, TextFormatter, redacted, writer_to
 
 
 def record(message, *args, level=logging.INFO):
@@ -22,7 +23,7 @@ def test_the_json_form_has_the_same_fields():
     document = json.loads(JsonFormatter().format(record("retry blob=%r error=%r n=%d", "a b'c", 'x "y"', 3)))
 
     del document["time"]
-    assert {"level": "info", "event": "retry", "blob": "a b'c", "error": 'x "y"', "n": "3"} == document
+    assert {"level": "info", "event": "retry", "blob": "a b'c", "error": 'x "y"', "n": 3} == document
 
 
 @pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
@@ -53,3 +54,34 @@ def test_what_looks_like_a_signature_is_taken_out(text):
 
 def test_other_text_stays():
     assert "fetch_retry blob='tokens.json' error='x'" == redacted("fetch_retry blob='tokens.json' error='x'")
+
+
+def test_who_logs_never_waits_for_whoever_reads():
+    stuck, written = threading.Event(), []
+
+    def write(line):
+        stuck.wait(10)
+        written.append(line)
+
+    handler = Background(write)
+    handler.setFormatter(TextFormatter())
+    for number in range(LINES_MAX + 10):
+        handler.emit(record("event n=%d", number))
+    stuck.set()
+    handler._lines.put(None)
+    handler._thread.join(10)
+    handler.close()
+
+    assert LINES_MAX - 10 < len(written)
+    assert 1 == sum("log_lines_dropped" in line for line in written)
+
+
+def test_what_was_logged_is_written_when_it_is_closed(tmp_path):
+    file = tmp_path / "log"
+    with file.open("wb") as opened:
+        handler = Background(writer_to(opened.fileno()))
+        handler.setFormatter(TextFormatter())
+        handler.emit(record("event name=%r", "\udc80"))
+        handler.close()
+
+    assert file.read_text().endswith("INFO event name='\\udc80'\n")

@@ -1,0 +1,102 @@
+"""Phases and figures of a mount, from its parts."""
+
+import json
+
+import pytest
+import trio
+
+from lazyfs.core.blob import BlobRef
+from lazyfs.core.manifest import build
+from lazyfs.core.plan import Policy
+from lazyfs.fuse.attributes import STATUS_BYTES
+from lazyfs.mount import report
+from lazyfs.mount.report import Reporter
+from lazyfs.telemetry.status import Phase
+from tests.streaming.rig import BLOCK, Rig
+
+A = 16
+
+
+class Disk:
+    """What the reporter asks of a store."""
+
+    def __init__(self, rig):
+        self._rig = rig
+        self.used_bytes = self.capacity_bytes = 0
+
+    @property
+    def stored_bytes(self):
+        return sum(map(len, self._rig.fetcher.stored.values()))
+
+
+def reporter_of(rig, tmp_path, *, name="a.safetensors"):
+    size = len(rig.contents[A])
+    manifest = build("s3://bucket/model", [BlobRef(name, "o", "v", size)])
+    store = Disk(rig) if rig.writer is not None else None
+    return Reporter(manifest, tmp_path, (rig.loader, rig.warmer, rig.ledger, store), rig.meter, 0.0)
+
+
+async def test_a_load_is_loading_and_then_complete(tmp_path, pattern_bytes):
+    rig = Rig({A: pattern_bytes(4 * BLOCK)}, policy=Policy.MODEL, store=True)
+    reporter = reporter_of(rig, tmp_path)
+    assert Phase.LOADING == reporter.phase
+    async with rig.running():
+        with trio.fail_after(10):
+            while reporter.phase is not Phase.COMPLETE:
+                await trio.sleep(0.01)
+
+    assert len(rig.contents[A]) == reporter.status().bytes_local
+
+
+async def test_bytes_that_are_wanted_and_do_not_come_are_a_stall(tmp_path, pattern_bytes, monkeypatch):
+    monkeypatch.setattr(report, "STALLED_S", 0.0)
+    rig = Rig({A: pattern_bytes(4 * BLOCK)}, store=True)
+    filled = trio.Event()
+
+    async def half(flight):
+        rig.fetcher.fill(flight, 100)
+        filled.set()
+        await trio.sleep_forever()
+
+    rig.fetcher.network = half
+    reporter = reporter_of(rig, tmp_path)
+    async with rig.running() as nursery:
+        nursery.start_soon(rig.read, A, 0)
+        await filled.wait()
+        before = reporter._moved_at_s
+        reporter.sample()
+        assert reporter._moved_at_s > before  # a part of a block is progress
+        moved = reporter._moved_at_s
+        reporter.sample()
+        assert moved == reporter._moved_at_s
+        assert Phase.STALLED == reporter.phase
+
+
+async def test_without_a_store_nothing_is_complete_before_it_has_landed(tmp_path, pattern_bytes):
+    rig = Rig({A: pattern_bytes(BLOCK)})
+    started = trio.Event()
+
+    async def never(_flight):
+        started.set()
+        await trio.sleep_forever()
+
+    rig.fetcher.network = never
+    reporter = reporter_of(rig, tmp_path)
+    assert Phase.SERVING == reporter.phase
+    async with rig.running() as nursery:
+        nursery.start_soon(rig.read, A, 0)
+        await started.wait()
+        assert Phase.LOADING == reporter.phase
+        assert 0 == reporter.status().bytes_local
+
+
+@pytest.mark.parametrize("name", ["\udc80", "模", '"', "\n"])
+def test_the_longest_status_fits_its_file_and_is_json(tmp_path, pattern_bytes, name):
+    rig = Rig({A: pattern_bytes(BLOCK)})
+    rig.loader.last_error = name * 10_000
+    reporter = reporter_of(rig, "/" + name * (4000 // len(name.encode("utf-8", "surrogateescape"))))
+
+    document = reporter.status().to_json()
+
+    assert len(document.encode()) < STATUS_BYTES
+    assert name * 100 in json.loads(document)["last_error"]
