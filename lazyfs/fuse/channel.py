@@ -71,7 +71,11 @@ def _mount(mountpoint: Path, source: str, *, allow_other: bool) -> int | None:
     options += ",allow_other" if allow_other else ""
     flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOATIME
     done = _libc.mount(
-        source.encode(), os.fsencode(mountpoint), FILESYSTEM.encode(), ctypes.c_ulong(flags), options.encode()
+        os.fsencode(source),
+        os.fsencode(mountpoint),
+        FILESYSTEM.encode(),
+        ctypes.c_ulong(flags),
+        options.encode(),
     )
     if done == 0:
         return fd

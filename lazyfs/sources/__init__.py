@@ -22,12 +22,13 @@ def open_source(address: str, access: Access) -> Source:
         UsageError: for a scheme nobody serves, or an address its source cannot read.
 
     """
-    scheme, separator, _ = address.partition("://")
+    scheme, separator, place = address.partition("://")
+    scheme = scheme.lower()
     if not separator or scheme not in _MODULES:
         known = ", ".join(f"{name}://" for name in _MODULES)
         what = f"unknown scheme {scheme}://" if separator else f"{address!r} is not a source"
         raise UsageError(what, f"a source begins with one of {known}")
-    source: Source = import_module(_MODULES[scheme]).connect(address, access)
+    source: Source = import_module(_MODULES[scheme]).connect(f"{scheme}://{place}", access)
     return source
 
 

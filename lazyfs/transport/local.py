@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from lazyfs.core.location import Location, file_version
 from lazyfs.errors import AccessDenied, BlobChanged, SourceUnavailable
@@ -21,7 +21,7 @@ def fetch(location: Location, wanted: Wanted, into: memoryview, landed: Callable
         SourceUnavailable: when reading fails (a network file system that is away).
 
     """
-    path = unquote(urlsplit(location.url).path)
+    path = os.fsdecode(unquote_to_bytes(urlsplit(location.url).path))
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # or a FIFO would keep us waiting
         try:

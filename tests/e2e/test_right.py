@@ -210,6 +210,15 @@ def test_a_local_directory_is_mounted_the_same_way(model, digests, mnt, cache_di
             mount.complete()
 
 
+def test_a_directory_whose_name_is_no_utf_8(tmp_path, mnt, cache_dir):
+    source = tmp_path / os.fsdecode(b"n\xff")
+    source.mkdir()
+    (source / os.fsdecode(b"\xfe")).write_bytes(b"content")
+    with mounted(f"FILE://{source}", mnt, "--cache-dir", cache_dir) as mount:
+        assert b"content" == (mnt / os.fsdecode(b"\xfe")).read_bytes()
+        assert str(source) in mount.status()["source"]
+
+
 def test_without_a_cache_every_byte_is_right_too(hosted, endpoint, digests, mnt):
     with mounted(
         hosted.address, mnt, "--cache-size", "0", "--memory", "64MiB", "--block-size", BLOCK
