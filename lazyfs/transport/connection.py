@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,13 +29,15 @@ from lazyfs.errors import BadResponse, LazyfsError, SourceUnavailable, SourceUnt
 
 PIECE_BYTES = 1 << 20
 """How much is received between two reports of progress."""
+STALL_BYTES = 64 << 10
+"""A server must send so much in `Patience.stall_s`: one that trickles would hold a reader for ever."""
 _DRAIN_BYTES = 1 << 20
 """More than http.client's buffer holds in any version of Python."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a connection waits, in seconds: to connect, for the first byte, for any next byte."""
+    """How long a connection waits, in seconds: to connect, for the first byte, for more (`STALL_BYTES`)."""
 
     connect_s: float = 5.0
     first_byte_s: float = 20.0
@@ -44,7 +47,8 @@ class Patience:
 class Reply:
     """The head of a reply; its body is read once, in order, with `readinto`."""
 
-    def __init__(self, response: BaseHTTPResponse, sock: socket.socket, host: str) -> None:
+    def __init__(self, response: BaseHTTPResponse, sock: socket.socket, host: str, stall_s: float) -> None:
+        self._stall_s = stall_s
         self.status = response.status
         self.headers = response.headers
         self._response = response
@@ -67,7 +71,7 @@ class Reply:
             SourceUnavailable: on a stall or a broken connection.
 
         """
-        filled = 0
+        filled, paced, paced_at_s = 0, 0, time.monotonic()
         with translated(self._host):
             while filled < len(into):
                 got = self._receive(into[filled : filled + PIECE_BYTES])
@@ -76,6 +80,13 @@ class Reply:
                 filled += got
                 if landed is not None:
                     landed(filled)
+                now_s = time.monotonic()
+                if filled - paced >= STALL_BYTES:
+                    paced, paced_at_s = filled, now_s
+                elif now_s - paced_at_s > self._stall_s and filled < len(into):
+                    raise SourceUnavailable(
+                        f"{self._host} sent {filled - paced} bytes in {self._stall_s:.0f} s"
+                    )
         return filled
 
     def _receive(self, into: memoryview) -> int:
@@ -181,7 +192,7 @@ class Connection:
             self._connection.request("GET", target, headers=sent, preload_content=False, decode_content=False)
             response = self._connection.getresponse()
             sock.settimeout(self._patience.stall_s)
-        return Reply(response, sock, self.host)
+        return Reply(response, sock, self.host, self._patience.stall_s)
 
     def _connect(self) -> None:
         self._connection.timeout = self._patience.connect_s

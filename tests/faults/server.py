@@ -31,6 +31,8 @@ class Behaviour:
     """Reset the connection after so many bytes of the body."""
     stall_after: int | None = None
     """Send so many bytes of the body, then nothing more until the client goes away."""
+    trickle_s: float | None = None
+    """Send one byte after another, with so long between them."""
     extra: bytes = b""
     """Sent after the body, beyond its length."""
     ignore_range: bool = False
@@ -152,6 +154,10 @@ class FaultServer:
                 client.sendall(body[:limit])
                 end(client)
                 return False
+        if how.trickle_s is not None:
+            for place in range(len(body)):
+                client.sendall(body[place : place + 1])
+                self._closed.wait(how.trickle_s)
         if how.chunked:
             self._send_chunked(client, body)
         else:

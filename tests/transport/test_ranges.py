@@ -156,6 +156,7 @@ def test_a_reply_without_an_etag_is_accepted_when_if_match_was_sent(reader, serv
         (Behaviour(reset_after=10_000), SourceUnavailable),
         (Behaviour(stall_after=0), SourceUnavailable),
         (Behaviour(stall_after=50_000), SourceUnavailable),
+        (Behaviour(trickle_s=0.05), SourceUnavailable),
         (Behaviour(delay_s=0.6), SourceUnavailable),
         (Behaviour(raw=b"garbage\r\n\r\n"), BadResponse),
         (Behaviour(raw=b"HTTP/1.1 206 x\r\n" + b"a: b\r\n" * 1000 + b"\r\n"), BadResponse),
