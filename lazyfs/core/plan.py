@@ -68,6 +68,8 @@ class Planner:
         self._heads = deque(self._first_wanted(blobs))
         self._aim = (0, 0)
         self._warm = set(self._order) if policy is Policy.MODEL else set()
+        self._exhausted = False
+        """Whether the last look around found nothing: with thousands of files it takes a while."""
 
     def _first_wanted(self, blobs: dict[int, BlobRef]) -> list[BlockKey]:
         """Return what an engine reads before any weight: small files, then weight files' headers."""
@@ -86,6 +88,7 @@ class Planner:
     def unmark(self, key: BlockKey) -> None:
         """Say that a block is not coming after all: warm-up will come back to it."""
         self._files[key.inode].seen[key.index] = 0
+        self._exhausted = False
 
     def give_up(self, inode: int) -> None:
         """Say that a blob cannot be had any more: warm-up leaves it out."""
@@ -99,6 +102,8 @@ class Planner:
             if not self._files[key.inode].seen[key.index]:
                 self.mark(key)
                 return key
+        if self._exhausted:
+            return None
         place, index = self._aim
         # One round and the start of the first file again: that is where what was skipped lies.
         for _ in range(len(self._order) + 1):
@@ -110,6 +115,7 @@ class Planner:
                     self.mark(BlockKey(inode, found))
                     return BlockKey(inode, found)
             place, index = (place + 1) % max(1, len(self._order)), 0
+        self._exhausted = True
         return None
 
     def observe(self, inode: int, span: ByteRange, *, missed: bool) -> tuple[BlockKey, ...]:
@@ -120,8 +126,9 @@ class Planner:
         """
         file = self._files[inode]
         block = self._grid.block_bytes
-        if self._policy is Policy.FILE:
+        if self._policy is Policy.FILE and inode not in self._warm:
             self._warm.add(inode)
+            self._exhausted = False
         if missed:
             self._aim = (self._rank[inode], span.start // block)
         stream = self._follow(file, span)

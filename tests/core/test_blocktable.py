@@ -117,3 +117,15 @@ def test_the_version_a_file_claims_is_told_even_when_it_is_newer():
 def test_a_checksum_of_zero_is_not_taken_for_absent():
     assert 1 == entry_of(0)
     assert 5 == entry_of(5)
+
+
+def test_a_table_that_is_cleared_has_no_block():
+    cleared = table()
+    for index in range(len(cleared)):
+        cleared[index] = 7
+
+    cleared.clear()
+
+    assert 0 == cleared.stored_bytes
+    assert not cleared.complete
+    assert [ABSENT] * len(cleared) == [cleared[index] for index in range(len(cleared))]

@@ -200,3 +200,15 @@ def test_natural_order_counts():
         "model-10.safetensors",
         "model.safetensors",
     ] == sorted(names, key=natural_key)
+
+
+def test_what_is_taken_back_after_the_end_is_warmed_up_again():
+    planner = Planner({16: BlobRef("a.safetensors", "o", "v", 3 * GRID.block_bytes)}, GRID, Policy.MODEL)
+    while planner.next_warm() is not None:
+        pass
+
+    planner.unmark(BlockKey(16, 1))
+
+    assert BlockKey(16, 1) == planner.next_warm()
+    assert None is planner.next_warm()
+    assert None is planner.next_warm()
