@@ -101,10 +101,20 @@ def mount(
     *,
     options: MountOptions,
 ) -> None:
-    """Mount SOURCE at MOUNTPOINT: ready at once, the bytes stream in behind it.
+    """Mount a model as a directory.
 
-    Stays in the foreground; Ctrl-C or SIGTERM unmounts. S3 credentials come from the standard AWS chain.
-    """
+    It is ready at once, and the bytes stream in behind it. Stays in the foreground; Ctrl-C or SIGTERM
+    unmounts. S3 credentials come from the standard AWS chain. Every option can be set by its variable instead.
+
+    \b
+    lazyfs mount s3://bucket/llama-3-8b /models/llama-3-8b
+    lazyfs mount --endpoint-url https://minio.example.com:9000 s3://bucket/llama /models/llama
+    lazyfs mount --daemon --cache-dir /mnt/nvme/lazyfs file:///nfs/models/llama /models/llama
+
+    \b
+    Exit codes: 0 unmounted, 2 malformed option, 3 no such source, 4 access denied, 5 source unreachable,
+    6 mountpoint unfit, 7 FUSE not available or not permitted, 8 cache directory unfit, 1 anything else.
+    """  # noqa: D301 - \b is click's mark for lines to leave as they are
     from lazyfs.commands.mounting import mount_attached, mount_detached
 
     (mount_detached if daemon else mount_attached)(source, mountpoint, options)
@@ -112,12 +122,15 @@ def mount(
 
 @app.command()
 def unmount(
-    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT")],
+    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="A lazyfs mount.")],
     force: Annotated[
         bool, typer.Option("--force", help="Even while it is in use, or does not answer.")
     ] = False,
 ) -> None:
-    """Unmount, also when the process that served the mount is gone."""
+    """Unmount, also after a crash.
+
+    Refuses while files are open, unless --force is given; then their readers get errors.
+    """
     from lazyfs.commands import unmounting
 
     unmounting.unmount(mountpoint, force=force)
@@ -125,13 +138,16 @@ def unmount(
 
 @app.command()
 def status(
-    mountpoint: Annotated[Path | None, typer.Argument(metavar="[MOUNTPOINT]")] = None,
+    mountpoint: Annotated[
+        Path | None, typer.Argument(metavar="[MOUNTPOINT]", help="One mount; all of this machine without it.")
+    ] = None,
     json: Json = False,
     watch: Annotated[bool, typer.Option("--watch", help="Again every second, until Ctrl-C.")] = False,
 ) -> None:
-    """Show what mounts are doing; works when they are dead, and never hangs.
+    """Show what mounts are doing.
 
-    Exits with 1 when one of them is dead or does not answer.
+    Phase, bytes, rate, time to go, who waits longest and for what. Works when a mount is dead, and never
+    hangs. Exits with 1 when one is dead or does not answer.
     """
     from lazyfs.commands import status as command
 
@@ -157,7 +173,10 @@ def inspect_(
     *,
     options: SourceOptions,
 ) -> None:
-    """Show the tensors of a model, from its headers only."""
+    """Show a model's tensors.
+
+    Names, dtypes and shapes, from the headers only. Exits with 1 when the model has faults.
+    """
     from lazyfs.commands import inspection
 
     found = inspection.inspect_source(source, options)
@@ -172,9 +191,10 @@ def demo(
     shards: Annotated[int, typer.Option(min=1, max=1000, help="In how many files.")] = 8,
     link: Annotated[str, typer.Option(metavar="RATE", help="How fast the link to S3 is.")] = "100MB/s",
 ) -> None:
-    """Show the whole story on this machine: a real S3 server, a slow link, a model, its timeline.
+    """Show the whole story here.
 
-    Needs the right to mount, and `pip install 'lazyfs[demo]'`. Cleans up after itself, also on Ctrl-C.
+    A real S3 server, a slow link, a model, and the timeline of loading it. Needs the right to
+    mount, and `pip install 'lazyfs[demo]'`. Cleans up after itself, also on Ctrl-C.
     """
     wishes = (parse_size(size), shards, float(parse_size(link.removesuffix("/s"))))
     if not wishes[0] or not wishes[2]:
