@@ -104,7 +104,8 @@ def mount(
     """Mount a model as a directory.
 
     It is ready at once, and the bytes stream in behind it. Stays in the foreground; Ctrl-C or SIGTERM
-    unmounts. S3 credentials come from the standard AWS chain. Every option can be set by its variable instead.
+    unmounts. S3 credentials come from the standard AWS chain. Every option can be set by its variable
+    instead.
 
     \b
     lazyfs mount s3://bucket/llama-3-8b /models/llama-3-8b
