@@ -1,4 +1,4 @@
-"""A cold load by mmap, in vLLM's order: lazyfs beside s5cmd (download, then load), rclone and s3fs.
+"""A cold load: lazyfs beside s5cmd (download, then load), rclone and s3fs, for one of several readers.
 
 Interleaved, so that a slow minute of the machine is everybody's; ratios are taken run by run.
 """
@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.measure import Run, measure
+from benchmarks.reader import READERS
 from benchmarks.server import BUCKET, PROFILES, ShapedServer
 from benchmarks.systems import SYSTEMS
 from lazyfs.demo.model import ModelShape, make_model
@@ -25,6 +26,7 @@ RESULTS = Path(__file__).parent / "results"
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="s3")
+    parser.add_argument("--reader", choices=READERS, default="mmap")
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--layers", type=int, default=16, help="131 MB each; 16 make 2.1 GB")
@@ -53,11 +55,16 @@ def main() -> None:
                 with ShapedServer(
                     Path(www), PROFILES[options.profile], work / f"nginx-{turn}-{system}"
                 ) as server:
-                    run = measure(system, server.endpoint_url, work / "run", settle_s=6 if turn == 0 else 0)
+                    settle_s = 6 if turn == 0 else 0
+                    run = measure(system, server.endpoint_url, work / "run", options.reader, settle_s)
                     amplification[system] = server.sent_bytes() / size
                 runs.append(run)
                 sys.stderr.write(f"{run.system:8} {run.total_s:6.2f} s  checksum {run.checksum}\n")
-    document = summary(runs, size, amplification) | {"profile": options.profile, "machine": machine()}
+    document = summary(runs, size, amplification) | {
+        "profile": options.profile,
+        "reader": options.reader,
+        "machine": machine(),
+    }
     print(table(document))
     if options.save:
         RESULTS.mkdir(exist_ok=True)

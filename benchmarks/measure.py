@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.reader import READERS
 from benchmarks.systems import SYSTEMS, Plan, environment
 from lazyfs.fuse.mountinfo import mounted_at
 
@@ -64,17 +65,46 @@ def drop_caches() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
-def measure(system: str, endpoint: str, work: Path, settle_s: float = 0.0) -> Run:
+class Readers:
+    """The processes of a reader (`benchmarks.reader`), waiting for the directory once this is made."""
+
+    def __init__(self, name: str, directory: Path) -> None:
+        command = [sys.executable, "-m", "benchmarks.reader", str(directory), name]
+        self._processes = [
+            subprocess.Popen([*command, str(rank)], stdout=subprocess.PIPE, text=True)
+            for rank in range(READERS[name].ranks)
+        ]
+        for process in self._processes:
+            self._line(process)
+
+    @staticmethod
+    def _line(process: "subprocess.Popen[str]") -> str:
+        assert process.stdout is not None
+        return process.stdout.readline()
+
+    def times(self) -> dict[str, float]:
+        """Wait for their end: first answers, last bytes, and the checksum of it all."""
+        said = [json.loads(self._line(process)) for process in self._processes]
+        for process in self._processes:
+            process.wait()
+        checksum = 0
+        for one in said:
+            checksum ^= one["checksum"]
+        return {
+            "ready": min(one["ready"] for one in said),
+            "first": min(one["first"] for one in said),
+            "last": max(one["last"] for one in said),
+            "checksum": checksum,
+        }
+
+
+def measure(system: str, endpoint: str, work: Path, reader: str = "mmap", settle_s: float = 0.0) -> Run:
     """Run one system cold and return what it took. `settle_s`: look at memory so long after the load."""
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     plan = SYSTEMS[system](endpoint, work)
     drop_caches()
-    reader = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.reader", str(plan.directory)], stdout=subprocess.PIPE, text=True
-    )
-    assert reader.stdout is not None
-    reader.stdout.readline()  # it is waiting
+    readers = Readers(reader, plan.directory)
     with (work / "log").open("w") as log:
         started_s = time.monotonic()
         process = subprocess.Popen(plan.command, env=environment(plan), stdout=log, stderr=log)
@@ -84,8 +114,7 @@ def measure(system: str, endpoint: str, work: Path, settle_s: float = 0.0) -> Ru
         cpu_s = _reap(process)
         downloaded_s = time.monotonic() - started_s
         plan.download.rename(plan.directory)
-    times = json.loads(reader.stdout.readline())
-    reader.wait()
+    times = readers.times()
     time.sleep(settle_s)
     memory.stop()
     if plan.download is None:
@@ -99,7 +128,7 @@ def measure(system: str, endpoint: str, work: Path, settle_s: float = 0.0) -> Ru
         cpu_s=cpu_s,
         rss_mb=memory.peak_mb,
         rss_after_mb=memory.last_mb,
-        checksum=times["checksum"],
+        checksum=f"{times['checksum']:016x}",
     )
 
 

@@ -6,6 +6,7 @@ Signatures are not checked, so that what is measured is reading.
 
 import shutil
 import subprocess
+import sys
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -22,16 +23,22 @@ SENDFILE_CHUNK = "256k"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A link: seconds to the first byte, and MB/s of one connection (None: as fast as it goes)."""
+    """A link: seconds to the first byte, MB/s of one connection and of all (None: as fast as it goes)."""
 
     name: str
     first_byte_s: float = 0.0
     per_connection_mb: int | None = None
+    total_mb: int | None = None
 
 
 PROFILES = {
     profile.name: profile
-    for profile in (Profile("unshaped"), Profile("s3", 0.020, 90), Profile("wan", 0.050, 25))
+    for profile in (
+        Profile("unshaped"),
+        Profile("s3", 0.020, 90),
+        Profile("wan", 0.050, 25),
+        Profile("slow", 0.020, None, 100),
+    )
 }
 
 _CONFIG = """
@@ -118,12 +125,21 @@ class ShapedServer:
         self._profile = profile
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
-        (self.port,) = free_ports(1)
+        self._link: subprocess.Popen[str] | None = None
+        (self._nginx_port,) = free_ports(1)
+        self.port = self._nginx_port
 
     @property
     def endpoint_url(self) -> str:
         """The S3 endpoint."""
         return f"http://127.0.0.1:{self.port}"
+
+    def _start_link(self, rate_mb: int) -> None:
+        """Put a link in front that all connections share."""
+        command = [sys.executable, "-m", "lazyfs.demo.link", str(self._nginx_port), str(rate_mb * 1e6)]
+        self._link = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._link.stdout is not None
+        self.port = int(self._link.stdout.readline())
 
     def __enter__(self) -> Self:
         """Start nginx and wait until it answers."""
@@ -139,11 +155,14 @@ class ShapedServer:
         while True:
             try:
                 with urllib.request.urlopen(self.endpoint_url, timeout=1):
-                    return self
+                    break
             except OSError:
                 if time.monotonic() > deadline_s:
                     raise
                 time.sleep(0.02)
+        if self._profile.total_mb is not None:
+            self._start_link(self._profile.total_mb)
+        return self
 
     def _config(self) -> str:
         entries = []
@@ -163,7 +182,7 @@ class ShapedServer:
             directory=self._directory,
             root=self._root,
             bucket=BUCKET,
-            port=self.port,
+            port=self._nginx_port,
             chunk=SENDFILE_CHUNK if rate else "0",
             keys="\n".join(entries),
             rate=f"limit_rate {rate * 1_000_000};" if rate else "",
@@ -180,7 +199,8 @@ class ShapedServer:
         return total
 
     def __exit__(self, *_: object) -> None:
-        """Stop nginx."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+        """Stop nginx, and the link."""
+        for process in (self._process, self._link):
+            if process is not None:
+                process.terminate()
+                process.wait()
