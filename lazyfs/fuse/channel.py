@@ -176,7 +176,8 @@ def _unmount(mountpoint: Path, *, lazy: bool) -> None:
         reason = _fusermount_unmount(mountpoint, lazy=lazy)
     if reason == errno.EBUSY:
         raise MountpointError(
-            f"{mountpoint} is in use", "end its readers first, or take it from them: lazyfs unmount --force"
+            f"{mountpoint} is in use, or its lazyfs does not answer",
+            "end its readers first, or take it from them: lazyfs unmount --force",
         )
     if reason == errno.EPERM:
         raise MountpointError(f"{mountpoint} may not be unmounted by this user", "be its owner or root")
