@@ -38,6 +38,7 @@ class Reporter:
         self._manifest = manifest
         self._mountpoint = mountpoint
         self._loader, self._warmer, self._ledger, self._store = parts
+        self._traffic = self._loader.traffic
         self._meter = meter
         self._started_at_s = started_at_s
         self._rate = RateMeter()
@@ -55,7 +56,7 @@ class Reporter:
         """Take note of progress; call it a few times a second."""
         now_s = time.monotonic()
         # Not only whole blocks: on a slow link many of them land together, long after the last.
-        fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK) + self._loader.arriving_bytes
+        fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK) + self._traffic.arriving_bytes
         self._rate_bytes_per_s = self._rate.sample(now_s, fetched)
         if fetched != self._fetched_bytes:
             self._fetched_bytes, self._moved_at_s = fetched, now_s
@@ -76,7 +77,7 @@ class Reporter:
         """Where the mount is in its life."""
         if self._local_bytes >= self._needed_bytes:
             return Phase.COMPLETE
-        wanted = self._loader.flying(Tier.NETWORK) or self._loader.oldest_wait() is not None
+        wanted = self._traffic.flying(Tier.NETWORK) or self._traffic.oldest_wait() is not None
         if wanted and time.monotonic() - self._moved_at_s > STALLED_S:
             return Phase.STALLED
         # Without a store warm-up never ends: it waits for memory.
@@ -85,7 +86,7 @@ class Reporter:
 
     def status(self) -> Status:
         """Return the whole status."""
-        meter, store, wait = self._meter, self._store, self._loader.oldest_wait()
+        meter, store, wait = self._meter, self._store, self._traffic.oldest_wait()
         phase, missing = self.phase, self._needed_bytes - self._local_bytes
         rate = self._rate_bytes_per_s
         return Status(
@@ -107,7 +108,7 @@ class Reporter:
             eta_s=missing / rate if phase is Phase.LOADING and rate > 0 and self._warm else None,
             oldest_wait_s=_waited_s(wait),
             oldest_wait=self._about(wait)[:TEXT_MAX],
-            flights=self._loader.flying(Tier.NETWORK) + self._loader.flying(Tier.DISK),
+            flights=self._traffic.flying(Tier.NETWORK) + self._traffic.flying(Tier.DISK),
             repairs=int(meter.value(metrics.BLOCKS_REPAIRED)),
             declined=int(meter.total(metrics.BLOCKS_DECLINED)),
             errors=int(meter.total(metrics.ERRORS)),
@@ -129,10 +130,10 @@ class Reporter:
 
     def gauges(self) -> Mapping[tuple[Metric, str], float]:
         """Return what is measured at the moment of asking."""
-        loader, store = self._loader, self._store
+        loader, traffic, store = self._loader, self._traffic, self._store
         fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK)
         values: dict[tuple[Metric, str], float] = {
-            (metrics.OLDEST_WAIT, ""): _waited_s(loader.oldest_wait()),
+            (metrics.OLDEST_WAIT, ""): _waited_s(traffic.oldest_wait()),
             (metrics.MEMORY_BYTES, ""): self._ledger.used_bytes,
             (metrics.MEMORY_BUDGET, ""): self._ledger.capacity_bytes,
             (metrics.CACHE_BYTES, ""): store.used_bytes if store else 0,
@@ -142,8 +143,8 @@ class Reporter:
             (metrics.AMPLIFICATION, ""): fetched / loader.landed_bytes if loader.landed_bytes else 1.0,
             (metrics.INFO, __version__): 1,
         }
-        values |= {(metrics.QUEUE_DEPTH, u.name.lower()): loader.depth(u) for u in Urgency}
-        values |= {(metrics.FLIGHTS, tier): loader.flying(tier) for tier in (Tier.DISK, Tier.NETWORK)}
+        values |= {(metrics.QUEUE_DEPTH, u.name.lower()): traffic.depth(u) for u in Urgency}
+        values |= {(metrics.FLIGHTS, tier): traffic.flying(tier) for tier in (Tier.DISK, Tier.NETWORK)}
         return values
 
 

@@ -20,6 +20,7 @@ from lazyfs.errors import BlobChanged, BlockCorrupt, BlockGone, LazyfsError, Sou
 from lazyfs.streaming.fetcher import Blobs, Fetcher
 from lazyfs.streaming.flight import Block, Buffers, Flight, Tier
 from lazyfs.streaming.pool import Pool
+from lazyfs.streaming.traffic import Traffic
 from lazyfs.streaming.warmer import Warmer
 from lazyfs.streaming.writer import STORED, Writer
 from lazyfs.telemetry.metrics import (
@@ -80,6 +81,7 @@ class BlockLoader:
         self._pools = {Tier.DISK: Pool(), Tier.NETWORK: Pool()}
         self._blocks: dict[BlockKey, Block] = {}
         self._flights: dict[BlockKey, Flight] = {}
+        self.traffic = Traffic(self._flights, self._pools)
         self._buffers = Buffers()
         self._resting: dict[BlockKey, Flight] = {}
         """Flights that wait to be tried again, and keep what has landed of their blocks."""
@@ -333,7 +335,7 @@ class BlockLoader:
             self._fail(flight, error)
 
     def _about(self, flight: Flight, delay_s: float, error: LazyfsError) -> tuple[str, int, float, str]:
-        return self._blobs.by_inode[flight.key.inode].name, flight.attempt, delay_s, str(error)
+        return self.name_of(flight.key), flight.attempt, delay_s, str(error)
 
     async def _again(self, flight: Flight, delay_s: float) -> None:
         await trio.sleep(delay_s)
@@ -349,7 +351,6 @@ class BlockLoader:
     def _fail(self, flight: Flight, error: LazyfsError) -> None:
         """End a flight without its block; every waiter gets the error."""
         key = flight.key
-        name = self._blobs.by_inode[key.inode].name
         del self._flights[key]
         self._pools[flight.tier].queue.finish(key)
         self._unload(flight)
@@ -361,7 +362,10 @@ class BlockLoader:
             self._meter.add(BLOBS_CHANGED)
         elif not isinstance(error, BlobChanged):
             self._warmer.failed(key)
-        log.error("fetch_failed blob=%r block=%d kind=%s error=%r", name, key.index, error.kind(), str(error))
+        log.error(
+            "fetch_failed blob=%r block=%d kind=%s error=%r",
+            self.name_of(key), key.index, error.kind(), str(error),
+        )  # fmt: skip
         self.stir()
 
     # -- housekeeping --------------------------------------------------------------------------------
@@ -384,25 +388,6 @@ class BlockLoader:
             for pool in self._pools.values():
                 pool.stir_all()
 
-    def oldest_wait(self) -> Flight | None:
-        """Return the flight a reader has waited for longest."""
-        waited = [flight for flight in list(self._flights.values()) if flight.waiting_since_s is not None]
-        return min(waited, key=lambda flight: flight.waiting_since_s or 0.0, default=None)
-
     def name_of(self, key: BlockKey) -> str:
         """Return the name of the blob a block belongs to."""
         return self._blobs.by_inode[key.inode].name
-
-    def depth(self, urgency: Urgency) -> int:
-        """Return how many blocks of this urgency wait for a lane."""
-        return sum(pool.queue.depth(urgency) for pool in self._pools.values())
-
-    @property
-    def arriving_bytes(self) -> int:
-        """Bytes that have come of the blocks now on their way from the network."""
-        flights = list(self._flights.values())
-        return sum(f.block.filled_bytes for f in flights if f.block is not None and f.tier is Tier.NETWORK)
-
-    def flying(self, tier: Tier) -> int:
-        """Return how many blocks are being fetched from a tier."""
-        return self._pools[tier].queue.in_flight_count

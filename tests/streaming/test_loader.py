@@ -129,7 +129,7 @@ async def test_a_reader_gets_the_front_of_a_block_before_the_rest_has_come(conte
 
         nursery.start_soon(rig.read, A, 0, BLOCK // 2 + 1)
         await wait_all_tasks_blocked()
-        assert 1 == rig.loader.oldest_wait().waiting
+        assert 1 == rig.loader.traffic.oldest_wait().waiting
         rest.set()
         assert rig.expected(A, 0) == await rig.read(A, 0)
 
@@ -554,18 +554,18 @@ async def test_the_oldest_wait_is_told_and_gone_when_it_is_over(contents):
     go = trio.Event()
     rig.fetcher.network = lambda _flight: go.wait()
     async with rig.running() as nursery:
-        assert rig.loader.oldest_wait() is None
+        assert rig.loader.traffic.oldest_wait() is None
         nursery.start_soon(rig.read, A, 0)
         await wait_all_tasks_blocked()
         nursery.start_soon(rig.read, A, 1)
         await wait_all_tasks_blocked()
 
-        wait = rig.loader.oldest_wait()
+        wait = rig.loader.traffic.oldest_wait()
         assert (BlockKey(A, 0), Tier.NETWORK) == (wait.key, wait.tier)
 
         go.set()
         await rig.read(A, 1)
-        assert rig.loader.oldest_wait() is None
+        assert rig.loader.traffic.oldest_wait() is None
 
 
 async def _until(condition):

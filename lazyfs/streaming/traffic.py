@@ -1,0 +1,35 @@
+"""What is under way, for whoever reports it. Any thread may ask; nothing is changed."""
+
+from collections.abc import Mapping
+
+from lazyfs.core.blob import BlockKey
+from lazyfs.core.fetchqueue import Urgency
+from lazyfs.streaming.flight import Flight, Tier
+from lazyfs.streaming.pool import Pool
+
+
+class Traffic:
+    """A view of the loader's flights and pools."""
+
+    def __init__(self, flights: Mapping[BlockKey, Flight], pools: Mapping[Tier, Pool]) -> None:
+        self._flights = flights
+        self._pools = pools
+
+    def oldest_wait(self) -> Flight | None:
+        """Return the flight a reader has waited for longest."""
+        waited = [flight for flight in list(self._flights.values()) if flight.waiting_since_s is not None]
+        return min(waited, key=lambda flight: flight.waiting_since_s or 0.0, default=None)
+
+    def depth(self, urgency: Urgency) -> int:
+        """Return how many blocks of this urgency wait for a lane."""
+        return sum(pool.queue.depth(urgency) for pool in self._pools.values())
+
+    def flying(self, tier: Tier) -> int:
+        """Return how many blocks are being fetched from a tier."""
+        return self._pools[tier].queue.in_flight_count
+
+    @property
+    def arriving_bytes(self) -> int:
+        """Bytes that have come of the blocks now on their way from the network."""
+        blocks = [flight.block for flight in list(self._flights.values()) if flight.tier is Tier.NETWORK]
+        return sum(block.filled_bytes for block in blocks if block is not None)
