@@ -58,9 +58,17 @@ class BlobRef:
         return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+HEAD = -1
+"""The index of a blob's *head*: the front of its first block, fetched before any whole block.
+
+An engine reads the headers of all weight files before any weight. They are in the heads, which are small:
+those of 32 files come in an eighth of the time of 32 blocks.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class BlockKey:
-    """A block of a mounted blob: the blob's inode number and the block's index in it."""
+    """A block of a mounted blob: the blob's inode number and the block's index in it, or `HEAD`."""
 
     inode: int
     index: int

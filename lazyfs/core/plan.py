@@ -1,7 +1,7 @@
 """What to fetch before anybody asks: the order of warm-up, and read-ahead in front of each stream.
 
-Warm-up goes through small files and the first block of every large weight file first, because an engine reads
-all of those before any weight; then through the weight files in natural order. A demand miss re-aims it: the
+Warm-up goes through small files and the head of every large weight file first, because an engine reads all of
+those before any weight; then through the weight files in natural order. A demand miss re-aims it: the
 rest of that file from there, the following files, then what was skipped.
 
 Read-ahead knows *streams*, not handles: tensor-parallel ranks and files of mixed dtypes read one file in
@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from lazyfs.core.blob import BlobRef, BlockKey, ByteRange, Grid
+from lazyfs.core.blob import HEAD, PAGE_BYTES, BlobRef, BlockKey, ByteRange, Grid
 
 
 class Policy(StrEnum):
@@ -32,8 +32,13 @@ WEIGHTS = ".safetensors"
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack")
 """The same weights in another format, when there are safetensors: warmed up last."""
 STREAMS_MAX = 16
-CONFIRM_BYTES = 1 << 20
-"""A stream that has moved this far is believed."""
+CONFIRM_BYTES = 3 << 20
+"""A stream that has moved this far is believed. The kernel asks for less when somebody reads a header."""
+HEAD_BYTES = 1 << 20
+"""What the kernel asks for when the front of a file is mapped; headers are smaller."""
+HEADS_BYTES_MAX = 32 << 20
+HEAD_BYTES_MIN = 64 << 10
+"""Heads that would have to be smaller than this, being so many, are not worth a request."""
 
 
 @dataclass(slots=True)
@@ -55,8 +60,17 @@ class _File:
 class Planner:
     """Pure: what it has been told -> what should come next. Knows keys, not bytes."""
 
-    def __init__(self, blobs: dict[int, BlobRef], grid: Grid, policy: Policy, window_blocks: int = 8) -> None:
+    def __init__(
+        self,
+        blobs: dict[int, BlobRef],
+        grid: Grid,
+        policy: Policy,
+        window_blocks: int = 8,
+        head_bytes: int = 0,
+    ) -> None:
         self._grid = grid
+        self._blobs = blobs
+        self._head_bytes = head_bytes
         self._window_blocks = window_blocks
         self._policy = policy
         self._files = {
@@ -65,30 +79,36 @@ class Planner:
         }
         self._order = warm_order(blobs)
         self._rank = {inode: place for place, inode in enumerate(self._order)}
-        self._heads = deque(self._first_wanted(blobs))
         self._aim = (0, 0)
         self._warm = set(self._order) if policy is Policy.MODEL else set()
         self._exhausted = False
         """Whether the last look around found nothing: with thousands of files it takes a while."""
 
-    def _first_wanted(self, blobs: dict[int, BlobRef]) -> list[BlockKey]:
-        """Return what an engine reads before any weight: small files, then weight files' headers."""
+    def first_wanted(self) -> list[BlockKey]:
+        """Return what an engine reads before any weight: small files, then weight files' headers.
+
+        Of the first weight file that is its first block, which is wanted next anyway; of the others their
+        heads.
+        """
         if self._policy is not Policy.MODEL:
             return []
         block = self._grid.block_bytes
-        small = [inode for inode in self._order if 0 < blobs[inode].size_bytes <= block]
-        large = [inode for inode in self._order if blobs[inode].size_bytes > block]
-        headers = [inode for inode in large if blobs[inode].name.endswith(WEIGHTS)]
-        return [BlockKey(inode, 0) for inode in small + headers]
+        small = [inode for inode in self._order if 0 < self._blobs[inode].size_bytes <= block]
+        large = large_weights(self._blobs, block)
+        large.sort(key=self._rank.__getitem__)
+        heads = [BlockKey(inode, HEAD if self._head_bytes else 0) for inode in large[1:]]
+        return [*(BlockKey(inode, 0) for inode in small + large[:1]), *heads]
 
     def mark(self, key: BlockKey) -> None:
         """Say that a block is here or on its way: warm-up need not fetch it."""
-        self._files[key.inode].seen[key.index] = 1
+        if key.index != HEAD:
+            self._files[key.inode].seen[key.index] = 1
 
     def unmark(self, key: BlockKey) -> None:
-        """Say that a block is not coming after all: warm-up will come back to it."""
-        self._files[key.inode].seen[key.index] = 0
-        self._exhausted = False
+        """Say that a block is not coming after all: warm-up will come back to it, unless it is a head."""
+        if key.index != HEAD:
+            self._files[key.inode].seen[key.index] = 0
+            self._exhausted = False
 
     def give_up(self, inode: int) -> None:
         """Say that a blob cannot be had any more: warm-up leaves it out."""
@@ -97,11 +117,6 @@ class Planner:
 
     def next_warm(self) -> BlockKey | None:
         """Return, and mark, the block that warm-up should fetch next; None when there is none."""
-        while self._heads:
-            key = self._heads.popleft()
-            if not self._files[key.inode].seen[key.index]:
-                self.mark(key)
-                return key
         if self._exhausted:
             return None
         place, index = self._aim
@@ -158,6 +173,25 @@ class Planner:
         if len(file.streams) > STREAMS_MAX:
             file.streams.pop()
         return stream
+
+
+def large_weights(blobs: dict[int, BlobRef], block_bytes: int) -> list[int]:
+    """Return the inodes of weight files of more than one block."""
+    return [
+        inode
+        for inode, blob in blobs.items()
+        if blob.size_bytes > block_bytes and blob.name.endswith(WEIGHTS)
+    ]
+
+
+def head_bytes(blobs: dict[int, BlobRef], block_bytes: int, memory_bytes: int) -> int:
+    """Return how large the heads are, all together at most an eighth of the memory; 0 for none at all."""
+    count = len(large_weights(blobs, block_bytes)) - 1
+    if count < 1 or block_bytes < 2 * HEAD_BYTES:
+        return 0
+    share = min(HEADS_BYTES_MAX, memory_bytes // 8) // count
+    size = min(HEAD_BYTES, share // PAGE_BYTES * PAGE_BYTES)
+    return size if size >= HEAD_BYTES_MIN else 0
 
 
 def warm_order(blobs: dict[int, BlobRef]) -> list[int]:

@@ -12,6 +12,10 @@ STATUS_INODE = 3
 STATUS_BYTES = 64 << 10
 """The status document is padded with blanks to this size: a file whose size changes confuses readers."""
 
+READ_BYTES = 128 << 10
+"""st_blksize, which Python takes for the buffer of a file. With 1 MiB, reading the first 8 bytes of a header
+is so large a read that the kernel reads on behind it: 32 headers brought 32 blocks, in 2.3 s, not 0.4."""
+
 FOREVER_S = 365 * 24 * 3600.0
 """Attributes, names and missing names are cached by the kernel for as long as it likes: nothing changes."""
 
@@ -47,7 +51,7 @@ def _entry(inode: int, mode: int, size_bytes: int, modified_ns: int) -> pyfuse3.
     entry.st_nlink = 2 if stat.S_ISDIR(mode) else 1
     entry.st_uid, entry.st_gid = os.geteuid(), os.getegid()
     entry.st_size = size_bytes
-    entry.st_blksize = 1 << 20
+    entry.st_blksize = READ_BYTES
     entry.st_blocks = -(-size_bytes // 512)
     entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = modified_ns
     entry.entry_timeout = entry.attr_timeout = FOREVER_S

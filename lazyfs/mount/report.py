@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lazyfs import __version__
 from lazyfs.cache.store import Store
-from lazyfs.core.blob import BlockKey
+from lazyfs.core.blob import HEAD, BlockKey
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.ledger import Ledger
 from lazyfs.core.manifest import Manifest
@@ -125,7 +125,8 @@ class Reporter:
         if flight is None:
             return ""
         name = self._loader.name_of(flight.key)
-        text = f"{name} block {flight.key.index} from {flight.tier}"
+        part = "head" if flight.key.index == HEAD else f"block {flight.key.index}"
+        text = f"{name} {part} from {flight.tier}"
         return f"{text}, try {flight.attempt + 1}: {self._loader.last_error}" if flight.attempt else text
 
     def gauges(self) -> Mapping[tuple[Metric, str], float]:
@@ -133,6 +134,7 @@ class Reporter:
         loader, traffic, store = self._loader, self._traffic, self._store
         fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK)
         values: dict[tuple[Metric, str], float] = {
+            (metrics.CONNECTIONS_LIMIT, ""): traffic.connections_limit,
             (metrics.OLDEST_WAIT, ""): _waited_s(traffic.oldest_wait()),
             (metrics.MEMORY_BYTES, ""): self._ledger.used_bytes,
             (metrics.MEMORY_BUDGET, ""): self._ledger.capacity_bytes,

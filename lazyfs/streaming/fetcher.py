@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import trio
 
-from lazyfs.core.blob import BlobRef, BlockKey, ByteRange, Grid
+from lazyfs.core.blob import HEAD, BlobRef, BlockKey, ByteRange, Grid
 from lazyfs.core.location import Location
 from lazyfs.errors import AccessDenied, LocationRefused
 from lazyfs.streaming.flight import Flight
@@ -24,10 +24,14 @@ class Blobs:
 
     by_inode: dict[int, BlobRef]
     grid: Grid
+    head_bytes: int = 0
 
     def span(self, key: BlockKey) -> ByteRange:
-        """Return the bytes of its blob that a block holds."""
-        return self.grid.span(self.by_inode[key.inode].size_bytes, key.index)
+        """Return the bytes of its blob that a block, or the head, holds."""
+        size_bytes = self.by_inode[key.inode].size_bytes
+        if key.index == HEAD:
+            return ByteRange(0, min(self.head_bytes, size_bytes))
+        return self.grid.span(size_bytes, key.index)
 
 
 class Fetcher:

@@ -106,10 +106,17 @@ class Flight:
         self.repairing = False
         self.block: Block | None = None
         self.error: LazyfsError | None = None
+        self.adopted_bytes = 0
+        """So much of the front was taken over from the blob's head."""
         self.waiting = 0
         """How many readers wait. Lane threads look at it; only the trio thread changes it."""
         self.waiting_since_s: float | None = None
         self._lot = trio.lowlevel.ParkingLot()
+
+    @property
+    def filled_bytes(self) -> int:
+        """How much of the block's front is there."""
+        return self.block.filled_bytes if self.block is not None else 0
 
     def _reached(self, stop: int) -> bool:
         return self.block is not None and self.block.filled_bytes >= stop

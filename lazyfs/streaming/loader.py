@@ -4,6 +4,7 @@ Demand, read-ahead and warm-up meet here. The states are in a pure `FetchQueue` 
 this shell moves flights between them. Everything between two awaits is atomic; there are no locks.
 """
 
+import contextlib
 import copy
 import logging
 import random
@@ -13,13 +14,16 @@ from dataclasses import dataclass, field
 import trio
 
 from lazyfs.core.backoff import Backoff
-from lazyfs.core.blob import BlockKey
+from lazyfs.core.blob import HEAD, BlockKey
+from lazyfs.core.concurrency import Concurrency
 from lazyfs.core.fetchqueue import Urgency
-from lazyfs.core.ledger import Ledger
 from lazyfs.errors import BlobChanged, BlockCorrupt, BlockGone, LazyfsError, SourceThrottled
+from lazyfs.streaming.blockmemory import BlockMemory
 from lazyfs.streaming.fetcher import Blobs, Fetcher
-from lazyfs.streaming.flight import Block, Buffers, Flight, Tier
+from lazyfs.streaming.flight import Block, Flight, Tier
+from lazyfs.streaming.lanes import Desk, Lanes
 from lazyfs.streaming.pool import Pool
+from lazyfs.streaming.tower import Tower
 from lazyfs.streaming.traffic import Traffic
 from lazyfs.streaming.warmer import Warmer
 from lazyfs.streaming.writer import STORED, Writer
@@ -34,17 +38,15 @@ from lazyfs.telemetry.metrics import (
     RETRIES,
     Meter,
 )
-from lazyfs.transport.lane import Lane
 
 log = logging.getLogger(__name__)
 
-DEMAND_LANES = 4
-"""Lanes beyond `--connections` that only demand uses: a reader never waits for speculation to end."""
-DISK_LANES = 4
 STORED_IDLE_S = 3.0
 """An untouched block that can be read back from disk leaves memory after this long."""
 ANY_IDLE_S = 60.0
 """One that cannot leaves after this long."""
+HEAD_PATIENCE_S = 1.0
+"""How long a first block waits for a head that is under way, rather than fetch the same bytes again."""
 TICK_S = 1.0
 
 
@@ -52,7 +54,7 @@ TICK_S = 1.0
 class Limits:
     """Bounds: connections of speculation, seconds that trouble is retried, and how retries are spaced."""
 
-    connections: int
+    concurrency: Concurrency
     read_deadline_s: float
     backoff: Backoff = field(default_factory=Backoff)
 
@@ -64,7 +66,7 @@ class BlockLoader:
         self,
         blobs: Blobs,
         fetcher: Fetcher,
-        ledger: Ledger[BlockKey],
+        memory: BlockMemory,
         warmer: Warmer,
         limits: Limits,
         meter: Meter,
@@ -72,17 +74,16 @@ class BlockLoader:
     ) -> None:
         self._blobs = blobs
         self._fetcher = fetcher
-        self._ledger = ledger
+        self._memory, self._ledger = memory, memory.ledger
         self._warmer = warmer
         self._limits = limits
         self._meter = meter
         self._has = has
         self._writer: Writer | None = None
         self._pools = {Tier.DISK: Pool(), Tier.NETWORK: Pool()}
-        self._blocks: dict[BlockKey, Block] = {}
         self._flights: dict[BlockKey, Flight] = {}
-        self.traffic = Traffic(self._flights, self._pools)
-        self._buffers = Buffers()
+        self._tower = Tower(limits.concurrency, blobs.grid.block_bytes, self._pools[Tier.NETWORK].stir_all)
+        self.traffic = Traffic(self._flights, self._pools, limits.concurrency)
         self._resting: dict[BlockKey, Flight] = {}
         """Flights that wait to be tried again, and keep what has landed of their blocks."""
         self._changed: dict[int, BlobChanged] = {}
@@ -101,20 +102,28 @@ class BlockLoader:
 
     def peek(self, key: BlockKey, stop: int) -> Block | None:
         """Return the block if its bytes before `stop` are in memory."""
-        block = self._blocks.get(key)
-        return block if block is not None and block.filled_bytes >= stop else None
+        return self._memory.peek(key, stop)
 
-    def demand(self, key: BlockKey) -> tuple[Flight, bool]:
-        """Have a block that is not in memory fetched first; return its flight, and whether it is a new one.
+    def demand(self, key: BlockKey, stop: int) -> tuple[Flight, bool]:
+        """Have a block that is not in memory fetched first, its bytes before `stop` at least.
+
+        Returns its flight, or that of its blob's head if it is under way and enough; and whether it is new.
 
         Raises:
             BlobChanged: when the blob is known to have changed, and the store has not got this block of it.
 
         """
         new = key not in self._flights
-        if new and key.inode in self._changed and not self._has(key):
+        if new and key.index == 0:
+            head = BlockKey(key.inode, HEAD)
+            if head in self._flights and stop <= self._blobs.span(head).size_bytes:
+                return self._request(head, Urgency.DEMAND), False
+        if new and key.inode in self._changed and not self._stored(key):
             raise copy.copy(self._changed[key.inode])
         return self._request(key, Urgency.DEMAND), new
+
+    def _stored(self, key: BlockKey) -> bool:
+        return key.index != HEAD and self._has(key)
 
     async def load(self, key: BlockKey, stop: int) -> Block:
         """Return the block once its bytes before `stop` are in memory.
@@ -125,7 +134,7 @@ class BlockLoader:
         """
         # It may have left memory between its landing and our turn: after every await, look again.
         while (block := self.peek(key, stop)) is None:
-            flight, _ = self.demand(key)
+            flight, _ = self.demand(key, stop)
             await flight.reach(stop)
         return block
 
@@ -137,7 +146,7 @@ class BlockLoader:
     def hint(self, keys: Iterable[BlockKey], urgency: Urgency) -> None:
         """Have blocks fetched that may be wanted; never waits, never raises."""
         for key in keys:
-            if key not in self._blocks and (key.inode not in self._changed or self._has(key)):
+            if key not in self._memory and (key.inode not in self._changed or self._stored(key)):
                 self._request(key, urgency)
 
     # -- flights -------------------------------------------------------------------------------------
@@ -147,7 +156,7 @@ class BlockLoader:
         deadline_at_s = now_s + self._limits.read_deadline_s
         flight = self._flights.get(key)
         if flight is None:
-            tier = Tier.DISK if self._has(key) else Tier.NETWORK
+            tier = Tier.DISK if self._stored(key) else Tier.NETWORK
             flight = self._flights[key] = Flight(key, urgency, tier, now_s, deadline_at_s)
         elif urgency is Urgency.DEMAND:
             # Whoever comes late still gets the whole deadline.
@@ -161,50 +170,27 @@ class BlockLoader:
 
     async def run(self) -> None:
         """Fly until cancelled."""
-        connections = self._limits.connections
-        network, disk = trio.CapacityLimiter(connections + DEMAND_LANES), trio.CapacityLimiter(DISK_LANES)
+        self.hint(self._warmer.first(), Urgency.WARMUP)
+        lanes = Lanes(
+            self._fetcher,
+            self._tower,
+            Desk(self._board, self._adopt_head, self._land, self._repair, self._trouble),
+        )
         async with trio.open_nursery() as nursery:
             self._retries = nursery
-            for number in range(connections + DEMAND_LANES):
-                least = Urgency.WARMUP if number < connections else Urgency.DEMAND
-                nursery.start_soon(self._network_lane, network, least)
-            for _ in range(DISK_LANES):
-                nursery.start_soon(self._disk_lane, disk)
+            nursery.start_soon(lanes.run)
+            nursery.start_soon(self._tower.run)
             nursery.start_soon(self._trim)
 
-    async def _network_lane(self, limiter: trio.CapacityLimiter, least: Urgency) -> None:
-        lane = Lane()
-        try:
-            while True:
-                await self._fly_network(lane, limiter, least)
-        finally:
-            lane.close()
-
-    # A function for each flight: a lane that rests must not hold on to the last one, and its memory.
-
-    async def _fly_network(self, lane: Lane, limiter: trio.CapacityLimiter, least: Urgency) -> None:
-        flight = await self._board(Tier.NETWORK, least)
-        try:
-            await self._fetcher.from_network(flight, lane, limiter)
-        except Exception as error:  # noqa: BLE001 - whatever it is, readers get an error, not a hang
-            self._trouble(flight, error)
-        else:
-            self._land(flight)
-
-    async def _disk_lane(self, limiter: trio.CapacityLimiter) -> None:
-        while True:
-            await self._fly_disk(limiter)
-
-    async def _fly_disk(self, limiter: trio.CapacityLimiter) -> None:
-        flight = await self._board(Tier.DISK, Urgency.WARMUP)
-        try:
-            await self._fetcher.from_disk(flight, limiter)
-        except BlockCorrupt as error:
-            self._repair(flight, error)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._trouble(flight, error)
-        else:
-            self._land(flight)
+    async def _adopt_head(self, flight: Flight) -> None:
+        """Have a first block begin with what its blob's head holds, or is about to."""
+        if flight.key.index != 0:
+            return
+        head = self._flights.get(BlockKey(flight.key.inode, HEAD))
+        if head is not None and head.block is not None:
+            with trio.move_on_after(HEAD_PATIENCE_S), contextlib.suppress(LazyfsError):
+                await head.reach(head.block.size_bytes)
+        flight.adopted_bytes = self._memory.adopt_head(flight.key.inode) or flight.adopted_bytes
 
     async def _board(self, tier: Tier, least: Urgency) -> Flight:
         """Wait for a flight of at least this urgency that memory has room for; take it."""
@@ -213,53 +199,50 @@ class BlockLoader:
             returned = pool.returned(least)
             if returned is not None:
                 return returned
-            found = pool.queue.head(least)
-            if found is None and least is Urgency.WARMUP and tier is Tier.NETWORK:
+            allowed = Urgency.DEMAND if tier is Tier.NETWORK and self._tower.full else least
+            found = pool.queue.head(allowed)
+            if found is None and allowed is Urgency.WARMUP and tier is Tier.NETWORK:
                 warm = self._warmer.next()
                 if warm is not None:
                     self.hint((warm,), Urgency.WARMUP)
                     continue
+            if found is not None and self._needless(found[0]):
+                pool.queue.take(allowed)
+                pool.queue.finish(found[0])
+                del self._flights[found[0]]
+                continue
             if found is not None and self._admit(*found):
-                pool.queue.take(least)
+                pool.queue.take(allowed)
                 return self._flights[found[0]]
             await pool.rest(least)
+
+    def _needless(self, key: BlockKey) -> bool:
+        """Tell whether it is a head that its first block has overtaken."""
+        first = BlockKey(key.inode, 0)
+        overtaken = key.index == HEAD and (first in self._memory or first in self._flights)
+        return overtaken and not self._flights[key].waiting
 
     def _admit(self, key: BlockKey, urgency: Urgency) -> bool:
         """Give the flight its memory, if there is room."""
         flight, size = self._flights[key], self._blobs.span(key).size_bytes
-        victims = self._ledger.admit(key, size, urgency, trio.current_time())
+        victims = self._memory.admit(key, size, urgency)
         while victims is None and urgency is Urgency.DEMAND and self._resting:
             self._unload(self._resting.popitem()[1])
-            victims = self._ledger.admit(key, size, urgency, trio.current_time())
+            victims = self._memory.admit(key, size, urgency)
         if victims is None:
             return False
         for victim in victims:
-            self._let_go(victim)
             if self._writer is not None and self._writer.cancel(victim):
                 self._meter.add(BLOCKS_DECLINED, label="memory")
                 self._warmer.unmark(victim)
-        # What waits to be used again lives inside the budget too.
-        self._buffers.trim(self._ledger.capacity_bytes - self._ledger.used_bytes + size)
-        try:
-            flight.block = self._blocks[key] = self._buffers.take(size)
-        except OSError as error:
-            self._ledger.drop(key)
-            log.warning(
-                "memory_refused bytes=%d error=%r cure=%r", size, error.strerror, "a smaller --memory"
-            )
-            return False
-        return True
+        flight.block = self._memory.take(key, size)
+        return flight.block is not None
 
     def _unload(self, flight: Flight) -> None:
         """Take a flight's memory away, and what had landed in it."""
         if flight.block is not None:
             flight.block = None
-            self._let_go(flight.key)
-            self._ledger.drop(flight.key)
-
-    def _let_go(self, key: BlockKey) -> None:
-        """Forget a block; its memory may be used again once nobody sees it."""
-        self._buffers.give(self._blocks.pop(key))
+            self._memory.drop(flight.key)
 
     def _land(self, flight: Flight) -> None:
         """Wake the waiters, then let the store have the block."""
@@ -267,11 +250,20 @@ class BlockLoader:
         assert block is not None
         del self._flights[key]
         self._pools[flight.tier].queue.finish(key)
-        self._ledger.land(key, now_s)
         flight.wake()
         self._meter.add(FETCH_REQUESTS, label=flight.tier)
-        self._meter.add(FETCH_BYTES, block.size_bytes, flight.tier)
+        self._meter.add(FETCH_BYTES, block.size_bytes - flight.adopted_bytes, flight.tier)
         self._meter.observe(FETCH_SECONDS, now_s - flight.began_at_s, flight.tier)
+        if key.index == HEAD:
+            self._memory.keep_head(key)
+        else:
+            self._ledger.land(key, now_s)
+            self._keep(flight, block)
+        self.stir()
+
+    def _keep(self, flight: Flight, block: Block) -> None:
+        """Have a block that has landed stored, unless it came from there."""
+        key = flight.key
         if flight.repairing:
             self._meter.add(BLOCKS_REPAIRED)
         if flight.tier is Tier.NETWORK and key not in self._landed:
@@ -283,7 +275,6 @@ class BlockLoader:
             self._writer.submit(key, block)
         else:
             self._ledger.settle(key, stored=False)
-        self.stir()
 
     def _settled(self, key: BlockKey, outcome: str) -> None:
         """Hear from the writer what became of a block."""
@@ -316,6 +307,8 @@ class BlockLoader:
         self._meter.add(ERRORS, label=error.kind())
         self.last_error = str(error)
         hint_s = error.retry_after_s if isinstance(error, SourceThrottled) else None
+        if isinstance(error, SourceThrottled):
+            self._tower.throttled()
         delay_s = self._limits.backoff.delay_s(flight.attempt, random.random(), hint_s)  # noqa: S311
         if error.retryable and trio.current_time() + delay_s < flight.deadline_at_s:
             flight.attempt += 1
@@ -380,11 +373,9 @@ class BlockLoader:
         while True:
             await trio.sleep(TICK_S)
             now_s = trio.current_time()
-            for key in self._ledger.idle(now_s - STORED_IDLE_S, now_s - ANY_IDLE_S):
-                self._ledger.drop(key)
-                self._let_go(key)
+            self._memory.drop_idle(now_s - STORED_IDLE_S, now_s - ANY_IDLE_S)
             if not self._flights:
-                self._buffers.trim(0)
+                self._memory.trim()
             for pool in self._pools.values():
                 pool.stir_all()
 

@@ -45,7 +45,7 @@ class BlobReader:
         # All demand first, then the hints, then the waiting: demand is ahead of read-ahead in the queue.
         for key, cut in cuts:
             if self._loader.peek(key, cut.stop) is None:
-                flight, new = self._loader.demand(key)
+                flight, new = self._loader.demand(key, cut.stop)
                 tier, missed = flight.tier, missed or new
         self._read_ahead(inode, span, missed=missed)
         pieces = []

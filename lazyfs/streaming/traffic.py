@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lazyfs.core.blob import BlockKey
+from lazyfs.core.concurrency import Concurrency
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.streaming.flight import Flight, Tier
 from lazyfs.streaming.pool import Pool
@@ -11,9 +12,17 @@ from lazyfs.streaming.pool import Pool
 class Traffic:
     """A view of the loader's flights and pools."""
 
-    def __init__(self, flights: Mapping[BlockKey, Flight], pools: Mapping[Tier, Pool]) -> None:
+    def __init__(
+        self, flights: Mapping[BlockKey, Flight], pools: Mapping[Tier, Pool], concurrency: Concurrency
+    ) -> None:
         self._flights = flights
         self._pools = pools
+        self._concurrency = concurrency
+
+    @property
+    def connections_limit(self) -> int:
+        """How many connections speculation may use now."""
+        return self._concurrency.limit
 
     def oldest_wait(self) -> Flight | None:
         """Return the flight a reader has waited for longest."""
@@ -31,5 +40,5 @@ class Traffic:
     @property
     def arriving_bytes(self) -> int:
         """Bytes that have come of the blocks now on their way from the network."""
-        blocks = [flight.block for flight in list(self._flights.values()) if flight.tier is Tier.NETWORK]
-        return sum(block.filled_bytes for block in blocks if block is not None)
+        flights = [flight for flight in list(self._flights.values()) if flight.tier is Tier.NETWORK]
+        return sum(flight.filled_bytes - flight.adopted_bytes for flight in flights if flight.block)

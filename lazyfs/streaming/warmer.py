@@ -1,10 +1,10 @@
 """Warm-up: what to fetch when nobody waits. It starts with the mount, before anyone reads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import trio
 
-from lazyfs.core.blob import BlockKey
+from lazyfs.core.blob import HEAD, BlockKey
 from lazyfs.core.plan import Planner
 
 PAUSE_S = 5.0
@@ -20,6 +20,12 @@ class Warmer:
         self._resume_at_s = 0.0
         self.exhausted = False
         """Whether the plan had nothing left when it was last asked."""
+
+    def first(self) -> Iterator[BlockKey]:
+        """Yield what is wanted before any weight and is not stored."""
+        for key in self._planner.first_wanted():
+            if not self._has(BlockKey(key.inode, 0) if key.index == HEAD else key):
+                yield key
 
     def next(self) -> BlockKey | None:
         """Return the block to fetch next; None when there is none, or warm-up rests."""

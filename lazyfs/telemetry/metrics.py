@@ -35,9 +35,7 @@ READ_BYTES = Metric(
 READ_SECONDS = Metric(
     "lazyfs_read_seconds", "histogram", "Time a read request waited, by where its bytes were", "tier"
 )
-FETCH_BYTES = Metric(
-    "lazyfs_fetch_bytes_total", "counter", "Bytes of whole blocks fetched, by tier", "tier", TIERS[1:]
-)
+FETCH_BYTES = Metric("lazyfs_fetch_bytes_total", "counter", "Bytes fetched, by tier", "tier", TIERS[1:])
 FETCH_REQUESTS = Metric(
     "lazyfs_fetch_requests_total", "counter", "Blocks asked for, by tier", "tier", TIERS[1:]
 )
@@ -67,6 +65,9 @@ RANGES_IGNORED = Metric(
 
 QUEUE_DEPTH = Metric("lazyfs_queue_depth", "gauge", "Blocks waiting for a lane, by urgency", "urgency")
 FLIGHTS = Metric("lazyfs_flights", "gauge", "Blocks being fetched now, by tier", "tier", TIERS[1:])
+CONNECTIONS_LIMIT = Metric(
+    "lazyfs_connections_limit", "gauge", "How many requests may be in flight ahead of readers now"
+)
 OLDEST_WAIT = Metric("lazyfs_oldest_wait_seconds", "gauge", "How long the longest waiting reader has waited")
 MEMORY_BYTES = Metric("lazyfs_memory_bytes", "gauge", "Bytes of blocks in memory")
 MEMORY_BUDGET = Metric("lazyfs_memory_budget_bytes", "gauge", "The budget for blocks in memory")

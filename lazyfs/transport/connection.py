@@ -27,8 +27,8 @@ from urllib3.util import make_headers
 
 from lazyfs.errors import BadResponse, LazyfsError, SourceUnavailable, SourceUntrusted
 
-PIECE_BYTES = 1 << 20
-"""How much is received between two reports of progress."""
+FIRST_PIECE_BYTES, PIECE_BYTES = 128 << 10, 1 << 20
+"""How much is received between two reports of progress: little at first, for readers on a slow link."""
 STALL_BYTES = 64 << 10
 """A server must send so much in `Patience.stall_s`: one that trickles would hold a reader for ever."""
 _DRAIN_BYTES = 1 << 20
@@ -74,7 +74,8 @@ class Reply:
         filled, paced, paced_at_s = 0, 0, time.monotonic()
         with translated(self._host):
             while filled < len(into):
-                got = self._receive(into[filled : filled + PIECE_BYTES])
+                piece = min(PIECE_BYTES, max(FIRST_PIECE_BYTES, filled))
+                got = self._receive(into[filled : filled + piece])
                 if not got:
                     break
                 filled += got

@@ -1,8 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, ByteRange, Grid
-from lazyfs.core.plan import STREAMS_MAX, Planner, Policy, natural_key, warm_order
+from lazyfs.core.blob import HEAD, PAGE_BYTES, BlobRef, BlockKey, ByteRange, Grid
+from lazyfs.core.plan import STREAMS_MAX, Planner, Policy, head_bytes, natural_key, warm_order
 
 BLOCK = 4 * PAGE_BYTES
 GRID = Grid(BLOCK)
@@ -31,7 +32,7 @@ def span(block, blocks=1.0):
     return ByteRange(int(block * BLOCK), int((block + blocks) * BLOCK))
 
 
-def test_small_files_and_headers_come_first_then_shards_in_natural_order():
+def test_small_files_and_heads_come_first_then_shards_in_natural_order():
     blobs = model(
         model_10__safetensors=2,
         config__json=0.1,
@@ -39,20 +40,44 @@ def test_small_files_and_headers_come_first_then_shards_in_natural_order():
         model_2__safetensors=2,
         readme__txt=1.5,
     )
+    found = Planner(blobs, GRID, Policy.MODEL, head_bytes=PAGE_BYTES)
 
-    expected = [
-        (101, 0),
-        (103, 0),
-        (102, 0),
-        (100, 0),
-        (103, 1),
-        (102, 1),
-        (102, 2),
-        (100, 1),
-        (104, 0),
-        (104, 1),
-    ]
-    assert expected == drained(planner(blobs))
+    first = [(key.inode, key.index) for key in found.first_wanted()]
+    for key in found.first_wanted():
+        found.mark(key)
+
+    assert [(101, 0), (103, 0), (102, HEAD), (100, HEAD)] == first
+    then = [(103, 1), (102, 0), (102, 1), (102, 2), (100, 0), (100, 1), (104, 0), (104, 1)]
+    assert then == drained(found)
+
+
+def test_without_heads_the_first_blocks_come_first():
+    found = planner(model(b__safetensors=2, a__safetensors=2))
+
+    assert [(101, 0), (100, 0)] == [(key.inode, key.index) for key in found.first_wanted()]
+
+
+@pytest.mark.parametrize("policy", [Policy.FILE, Policy.DEMAND])
+def test_nothing_comes_first_unless_the_model_is_wanted(policy):
+    assert [] == planner(model(a__safetensors=2, b__json=0.1), policy).first_wanted()
+
+
+@pytest.mark.parametrize(
+    ("shards", "block_mb", "memory_mb", "expected_kb"),
+    [
+        (1, 8, 400, 0),
+        (2, 8, 400, 1024),
+        (32, 8, 400, 1024),
+        (65, 8, 400, 512),
+        (65, 8, 100, 200),
+        (1000, 8, 400, 0),
+        (4, 1, 400, 0),
+    ],
+)
+def test_heads_take_a_bounded_part_of_memory(shards, block_mb, memory_mb, expected_kb):
+    blobs = {inode: BlobRef(f"{inode}.safetensors", "o", "v", 9 << 20) for inode in range(shards)}
+
+    assert expected_kb == head_bytes(blobs, block_mb << 20, memory_mb << 20) >> 10
 
 
 def test_other_formats_of_the_same_weights_come_last():
@@ -86,20 +111,19 @@ def test_warm_up_fetches_every_block_once_whatever_is_read_meanwhile(file_sizes,
 def test_a_demand_miss_re_aims_to_the_rest_of_that_file_then_the_next_then_what_was_skipped():
     blobs = model(a__safetensors=4, b__safetensors=4, c__safetensors=3)
     found = planner(blobs)
-    assert [(100, 0), (101, 0), (102, 0), (100, 1)] == [
-        (k.inode, k.index) for k in (found.next_warm() for _ in range(4)) if k
-    ]
+    assert [(100, 0), (100, 1)] == [(k.inode, k.index) for k in (found.next_warm() for _ in range(2)) if k]
 
     found.observe(101, span(2), missed=True)
 
-    assert [(101, 2), (101, 3), (102, 1), (102, 2), (100, 2), (100, 3), (101, 1)] == drained(found)
+    after = [(101, 2), (101, 3), (102, 0), (102, 1), (102, 2), (100, 2), (100, 3), (101, 0), (101, 1)]
+    assert after == drained(found)
 
 
 def test_a_hit_does_not_re_aim():
     found = planner(model(a__safetensors=3, b__safetensors=3))
     found.observe(101, span(2), missed=False)
 
-    assert [(100, 0), (101, 0), (100, 1)] == drained(found)[:3]
+    assert [(100, 0), (100, 1), (100, 2)] == drained(found)[:3]
 
 
 def test_what_is_marked_is_not_fetched_and_what_is_unmarked_is_fetched_again():

@@ -8,9 +8,11 @@ import trio
 
 from lazyfs.core.backoff import Backoff
 from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
+from lazyfs.core.concurrency import Concurrency
 from lazyfs.core.ledger import Ledger
 from lazyfs.core.plan import Planner, Policy
 from lazyfs.errors import BlockCorrupt
+from lazyfs.streaming.blockmemory import BlockMemory
 from lazyfs.streaming.fetcher import Blobs
 from lazyfs.streaming.flight import Buffers, Flight
 from lazyfs.streaming.loader import BlockLoader, Limits
@@ -51,7 +53,7 @@ class FakeFetcher:
         self.fill(flight, flight.block.size_bytes)
 
     def fill(self, flight: Flight, stop: int) -> None:
-        start = flight.key.index * BLOCK
+        start = max(flight.key.index, 0) * BLOCK
         flight.block.pages[:stop] = self._contents[flight.key.inode][start : start + stop]
         flight.block.filled_bytes = stop
         flight.wake()
@@ -77,6 +79,7 @@ class Rig:
         connections: int = 4,
         deadline_s: float = 60.0,
         store: bool = False,
+        head_bytes: int = 0,
     ) -> None:
         refs = {
             inode: BlobRef(f"{inode}.safetensors", "o", "v", len(body)) for inode, body in contents.items()
@@ -85,20 +88,22 @@ class Rig:
         self.meter = Meter()
         self.fetcher = FakeFetcher(contents)
         self.ledger: Ledger[BlockKey] = Ledger(memory_blocks * BLOCK)
-        self.planner = Planner(refs, GRID, policy)
+        self.planner = Planner(refs, GRID, policy, head_bytes=head_bytes)
         self.warmer = Warmer(self.planner, self.has)
-        limits = Limits(connections, deadline_s, Backoff(base_s=0.1, cap_s=5.0))
-        blobs = Blobs(refs, GRID)
+        concurrency = Concurrency(BLOCK, connections, connections)
+        limits = Limits(concurrency, deadline_s, Backoff(base_s=0.1, cap_s=5.0))
+        blobs = Blobs(refs, GRID, head_bytes)
+        # Small blocks are reused like large ones.
+        self.memory = BlockMemory(self.ledger, Buffers(reuse_from_bytes=PAGE_BYTES))
         self.loader = BlockLoader(
             blobs,
             self.fetcher,
-            self.ledger,
+            self.memory,
             self.warmer,
             limits,
             self.meter,
             self.has,  # type: ignore[arg-type]
         )
-        self.loader._buffers = Buffers(reuse_from_bytes=PAGE_BYTES)  # small blocks are reused like large ones
         self.reader = BlobReader(self.loader, self.planner, GRID, self.meter)
         self.outcome = "stored"
         self.writer = self.loader.keep_with(self._write) if store else None

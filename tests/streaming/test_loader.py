@@ -18,7 +18,8 @@ from lazyfs.errors import (
     SourceUnavailable,
 )
 from lazyfs.streaming.flight import Tier
-from lazyfs.streaming.loader import ANY_IDLE_S, DEMAND_LANES, STORED_IDLE_S
+from lazyfs.streaming.lanes import DEMAND_LANES
+from lazyfs.streaming.loader import ANY_IDLE_S, STORED_IDLE_S
 from lazyfs.telemetry import metrics
 from tests.streaming.rig import BLOCK, Rig
 
@@ -103,9 +104,9 @@ async def test_demand_goes_ahead_of_read_ahead_and_read_ahead_of_warm_up(content
         rig.loader.hint([BlockKey(A, 9)], Urgency.READAHEAD)
         for index in range(DEMAND_LANES):
             nursery.start_soon(rig.read, B, 0, 1) if index == 0 else rig.loader.demand(
-                BlockKey(A, 20 + index)
+                BlockKey(A, 20 + index), 1
             )
-        rig.loader.demand(BlockKey(A, 15))
+        rig.loader.demand(BlockKey(A, 15), 1)
         await wait_all_tasks_blocked()
         for _ in range(8):
             gate.release()
@@ -240,10 +241,9 @@ async def test_a_lane_that_rests_holds_no_block(contents):
     async with rig.running():
         await rig.read(A, 0)
         await wait_all_tasks_blocked(0.05)
-        block = weakref.ref(rig.loader._blocks[BlockKey(A, 0)].buffer)
-        rig.ledger.drop(BlockKey(A, 0))
-        rig.loader._let_go(BlockKey(A, 0))
-        rig.loader._buffers.trim(0)
+        block = weakref.ref(rig.loader.peek(BlockKey(A, 0), 1).buffer)
+        rig.memory.drop(BlockKey(A, 0))
+        rig.memory.trim()
         await wait_all_tasks_blocked()
         gc.collect()
         assert block() is None

@@ -1,0 +1,99 @@
+"""The blocks that are in memory or being filled, and the memory they are in.
+
+The ledger decides who may stay; here are the buffers it decides about. A blob's *head* is a small block of
+its own (`core.blob.HEAD`): it stays until the first block takes over what it holds.
+"""
+
+import logging
+
+import trio
+
+from lazyfs.core.blob import HEAD, BlockKey
+from lazyfs.core.fetchqueue import Urgency
+from lazyfs.core.ledger import Ledger
+from lazyfs.streaming.flight import Block, Buffers
+
+log = logging.getLogger(__name__)
+
+
+class BlockMemory:
+    """Blocks by key, within the ledger's budget."""
+
+    def __init__(self, ledger: Ledger[BlockKey], buffers: Buffers | None = None) -> None:
+        self.ledger = ledger
+        self._buffers = buffers or Buffers()
+        self._blocks: dict[BlockKey, Block] = {}
+
+    def __contains__(self, key: BlockKey) -> bool:
+        return key in self._blocks
+
+    def peek(self, key: BlockKey, stop: int) -> Block | None:
+        """Return the block, or the head of its blob, that has the block's bytes before `stop`."""
+        block = self._blocks.get(key)
+        if block is not None and block.filled_bytes >= stop:
+            return block
+        if key.index == 0:
+            head = self._blocks.get(BlockKey(key.inode, HEAD))
+            if head is not None and head.filled_bytes >= stop:
+                return head
+        return None
+
+    def admit(self, key: BlockKey, size_bytes: int, urgency: Urgency) -> tuple[BlockKey, ...] | None:
+        """Make room for a block; return those that had to leave, or None when there is no room now."""
+        victims = self.ledger.admit(key, size_bytes, urgency, trio.current_time())
+        for victim in victims or ():
+            self._let_go(victim)
+        return victims
+
+    def take(self, key: BlockKey, size_bytes: int) -> Block | None:
+        """Return memory for a block that was admitted; None, and admitted no more, if the system has none."""
+        # What waits to be used again lives inside the budget too.
+        self._buffers.trim(self.ledger.capacity_bytes - self.ledger.used_bytes + size_bytes)
+        try:
+            block = self._blocks[key] = self._buffers.take(size_bytes)
+        except OSError as error:
+            self.ledger.drop(key)
+            log.warning(
+                "memory_refused bytes=%d error=%r cure=%r", size_bytes, error.strerror, "a smaller --memory"
+            )
+            return None
+        return block
+
+    def adopt_head(self, inode: int) -> int:
+        """Move what a blob's head holds into the empty first block; return how many bytes that was."""
+        key = BlockKey(inode, HEAD)
+        head, block = self._blocks.get(key), self._blocks[BlockKey(inode, 0)]
+        if block.filled_bytes or head is None or head.filled_bytes < head.size_bytes:
+            return 0
+        block.pages[: head.size_bytes] = head.pages[: head.size_bytes]
+        block.filled_bytes = head.size_bytes
+        self.drop(key)
+        return head.size_bytes
+
+    def keep_head(self, key: BlockKey) -> None:
+        """Keep a head that has landed until its blob's first block takes it over; it may be there already.
+
+        For the ledger it stays in flight: whatever comes, it does not leave before it was of use.
+        """
+        first = self._blocks.get(BlockKey(key.inode, 0))
+        if first is not None and first.filled_bytes:
+            self.drop(key)
+
+    def drop(self, key: BlockKey) -> None:
+        """Take a block out of memory, wherever it is in its life, if it is there."""
+        if key in self._blocks:
+            self._let_go(key)
+            self.ledger.drop(key)
+
+    def _let_go(self, key: BlockKey) -> None:
+        """Forget a block; its memory may be used again once nobody sees it."""
+        self._buffers.give(self._blocks.pop(key))
+
+    def drop_idle(self, stored_before_s: float, any_before_s: float) -> None:
+        """Let go of what nobody uses (`Ledger.idle`)."""
+        for key in self.ledger.idle(stored_before_s, any_before_s):
+            self.drop(key)
+
+    def trim(self) -> None:
+        """Give back what waits to be used again."""
+        self._buffers.trim(0)
