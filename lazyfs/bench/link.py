@@ -31,6 +31,8 @@ HELLO_BYTES = PAGE_BYTES
 GAIN = 1.05
 """More connections that bring less than this much more, twice in a row, end the curve."""
 IDLE_STEPS_MAX = 2
+BUFFERS = 8
+"""Lines share buffers, for nobody looks at what is in them: 32 of their own would fill a small container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,9 @@ class Ranges:
 class _Line:
     """A lane and its buffer; `fetch` goes for one range."""
 
-    def __init__(self, range_bytes: int) -> None:
+    def __init__(self, into: memoryview) -> None:
         self.lane = Lane()
-        self._into = memoryview(mmap.mmap(-1, max(range_bytes, PROBE_BYTES)))
+        self._into = into
 
     def fetch(self, found: tuple[Location, Wanted], landed: Callable[[int], None]) -> float:
         """Fetch a range; return the seconds to its first byte."""
@@ -110,8 +112,9 @@ class Link:
         self._share_bytes = max(PAGE_BYTES, (bounds.budget_bytes - spared) // SHARES)
         self._range_bytes = min(bounds.range_bytes, self._share_bytes // PAGE_BYTES * PAGE_BYTES)
         self._ranges = Ranges(source, worth_reading(blobs, self._range_bytes))
-        self._step_s = bounds.step_s
+        self._budget_bytes, self._step_s = bounds.budget_bytes, bounds.step_s
         self._lines: list[_Line] = []
+        self._buffers: list[memoryview] = []
         self._lock = threading.Lock()
         self.asked_bytes = 0
         """Bytes of all ranges asked for so far."""
@@ -130,7 +133,9 @@ class Link:
     def _grow(self, count: int) -> list[_Line]:
         """Return `count` lines, made where they are missing."""
         while len(self._lines) < count:
-            self._lines.append(_Line(self._range_bytes))
+            if len(self._buffers) < BUFFERS:
+                self._buffers.append(_touched(max(self._range_bytes, PROBE_BYTES)))
+            self._lines.append(_Line(self._buffers[len(self._lines) % BUFFERS]))
         return self._lines[:count]
 
     def latency(self) -> Latency:
@@ -153,15 +158,22 @@ class Link:
     def curve(self, tell: Callable[[str], None]) -> list[Measurement]:
         """Measure with more and more connections, until more bring nothing, or fail.
 
+        Only the last step may have failures, and never all of its connections.
+
         Raises:
-            LazyfsError: when a single connection fails.
+            LazyfsError: when a single connection fails, or all of several do.
 
         """
         found: list[Measurement] = []
         best, idle = 0.0, 0
         for count in CONNECTIONS:
+            if found and not self._affordable(count):
+                break
             tell(f"Downloading over {count} connection{'s' if count > 1 else ''}")
-            found.append(self._measure(count))
+            measured = self._measure(count)
+            if measured.trouble and self._affordable(count):
+                measured = self._measure(count)  # once is chance
+            found.append(measured)
             rate = found[-1].step.bytes_per_s
             idle = 0 if rate > GAIN * best else idle + 1
             best = max(best, rate)
@@ -169,9 +181,16 @@ class Link:
                 break
         return found
 
+    def _step_bytes(self, count: int) -> int:
+        return max(FEW, count) * self._share_bytes
+
+    def _affordable(self, count: int) -> bool:
+        """Tell whether the budget has room for a step."""
+        return self.asked_bytes + count * HELLO_BYTES + self._step_bytes(count) <= self._budget_bytes
+
     def _measure(self, count: int) -> Measurement:
         lines = self._grow(count)
-        step = _Running(self._take, max(FEW, count) * self._share_bytes, self._range_bytes, self._step_s)
+        step = _Running(self._take, self._step_bytes(count), self._range_bytes, self._step_s)
         together([step.hello(line) for line in lines])
         cpu_s = time.process_time()
         step.begin()
@@ -290,6 +309,13 @@ def landed_by(moment_s: float, landings: Sequence[tuple[float, int]]) -> float:
 def worth_reading(blobs: Sequence[BlobRef], range_bytes: int) -> list[BlobRef]:
     """Return the blobs that hold a whole range; if none does, all that are not empty."""
     return [blob for blob in blobs if blob.size_bytes >= range_bytes] or [b for b in blobs if b.size_bytes]
+
+
+def _touched(size_bytes: int) -> memoryview:
+    """Return memory that the system has really given, as a mount's is after its first blocks."""
+    buffer = memoryview(mmap.mmap(-1, size_bytes))
+    buffer[:] = bytes(size_bytes)
+    return buffer
 
 
 def _ignored(_count: int) -> None:

@@ -8,18 +8,18 @@ from lazyfs.bench.ceiling import Ceiling
 from lazyfs.bench.disk import Disk
 from lazyfs.bench.node import Node
 from lazyfs.bench.report import Linked, Listed, Report
-from lazyfs.core.advice import Forecast, Measured, Part, Verdict
+from lazyfs.core.advice import FRESH_SHARE, Forecast, Measured, Part, Verdict
 from lazyfs.telemetry.status import bytes_text, duration_text, printable
 
 BAR_WIDTH = 30
 LABEL_WIDTH = 9
-_CURES = {
-    Part.LINK: "",
-    Part.DISK: "",
-    Part.FUSE: "; faster processors would help",
-    Part.CPU: "; more processors would help",
+_LIMITS = {
+    Part.LINK: "the link",
+    Part.DISK: "the disk of the cache",
+    Part.FUSE: "FUSE; faster processors would raise it",
+    Part.MEMORY: "fresh memory, which this machine gets from its host",
+    Part.CPU: "processor time; more processors would raise it",
 }
-_NAMES = {Part.LINK: "the link", Part.DISK: "the cache's disk", Part.FUSE: "FUSE", Part.CPU: "the processors"}
 
 
 def as_json(report: Report) -> str:
@@ -57,7 +57,7 @@ def _node(node: Node) -> Iterator[str]:
 def _model(model: Listed) -> Iterator[str]:
     files = f"{model.files} file{'' if model.files == 1 else 's'}"
     yield printable(model.source)
-    yield f"{bytes_text(model.size_bytes)} in {files}, listed in {model.list_s:.2f} s"
+    yield f"{bytes_text(model.size_bytes)} in {files}, reached and listed in {model.list_s:.2f} s"
 
 
 def _request(link: Linked) -> Iterator[str]:
@@ -101,6 +101,8 @@ def _fuse(report: Report) -> Iterator[str]:
         return
     mapped, read = _mb(fuse.mapped_bytes_per_s), _mb(fuse.read_bytes_per_s)
     yield f"{mapped} MB/s mapped, {read} MB/s by plain reads, when nothing else is slow"
+    if fuse.fresh_bytes_per_s < FRESH_SHARE * fuse.mapped_bytes_per_s:
+        yield f"{_mb(fuse.fresh_bytes_per_s)} MB/s mapped, into memory that was not used before"
     yield from fuse.untuned
 
 
@@ -128,8 +130,7 @@ def _verdict(verdict: Verdict, model: Listed) -> Iterator[str]:
 def _forecast(name: str, forecast: Forecast, model: Listed) -> str:
     return (
         f"A {name}: {bytes_text(model.size_bytes)} in {duration_text(forecast.seconds)}. "
-        f"The limit is {_NAMES[forecast.limited_by]}, at {_mb(forecast.bytes_per_s)} MB/s"
-        f"{_CURES[forecast.limited_by]}."
+        f"The limit is {_mb(forecast.bytes_per_s)} MB/s, by {_LIMITS[forecast.limited_by]}."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from lazyfs.bench import ceiling, disk, node
 from lazyfs.bench.link import Bounds, Latency, Link, Measurement
 from lazyfs.config import BenchOptions, MountOptions, default_cache_dir
-from lazyfs.core.advice import Measured, Verdict, judge
+from lazyfs.core.advice import FuseRates, Measured, Verdict, judge
 from lazyfs.core.manifest import Manifest
 from lazyfs.core.plan import warm_order
 from lazyfs.errors import SourceMissing
@@ -21,7 +21,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """The model, and how long listing it took."""
+    """The model, and how long it took to reach and to list it."""
 
     source: str
     size_bytes: int
@@ -66,11 +66,11 @@ def bench(address: str, options: BenchOptions, tell: Tell) -> Report:
     cache_dir = options.cache_dir or default_cache_dir()
     disk.place(cache_dir)  # before anything is downloaded
     tell(f"Listing {address}")
+    connect_began_s = time.monotonic()
     source = connect(address, options)
     try:
-        list_began_s = time.monotonic()
         manifest = take(source, address, options)
-        listed = Listed(address, manifest.size_bytes, len(manifest.blobs), time.monotonic() - list_began_s)
+        listed = Listed(address, manifest.size_bytes, len(manifest.blobs), time.monotonic() - connect_began_s)
         linked = _link(source, manifest, options, defaults.block_size, tell)
     finally:
         source.close()
@@ -118,7 +118,7 @@ def _measured(
         model_bytes=listed.size_bytes,
         curve=tuple(measurement.step for measurement in linked.curve),
         disk=stored.rates if stored else None,
-        fuse_bytes_per_s=served.mapped_bytes_per_s if served else None,
+        fuse=FuseRates(served.fresh_bytes_per_s, served.mapped_bytes_per_s) if served else None,
         cpus=here.cpus,
         cold_cpu_s_per_byte=best.cpu_s_per_byte + (stored.write_cpu_s_per_byte if stored else 0.0) + fuse_cpu,
         warm_cpu_s_per_byte=(stored.read_cpu_s_per_byte if stored else 0.0) + fuse_cpu,

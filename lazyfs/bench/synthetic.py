@@ -21,7 +21,7 @@ from lazyfs.fuse.operations import Operations
 from lazyfs.telemetry.metrics import Meter
 
 SOURCE = "lazyfs-bench"
-FILES = ("mapped", "read")
+FILES = ("fresh", "mapped", "read")
 MOUNTED = "mounted"
 MEMORY_BYTES = 64 << 20
 """More than fits into most processors' caches: blocks that came from a network do not lie there either."""
@@ -46,7 +46,7 @@ class Memory:
 
 
 def serve(mountpoint: Path, size_bytes: int) -> None:
-    """Mount two files of `size_bytes` and serve them until standard input ends.
+    """Mount `FILES` of `size_bytes` and serve them until standard input ends.
 
     Raises:
         FuseUnavailable: when that is not possible here.

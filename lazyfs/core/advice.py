@@ -17,12 +17,17 @@ PROCESS_BYTES = 150_000_000
 """What a mount takes beside its budget for blocks (docs/operating.md)."""
 
 
+FRESH_SHARE = 0.75
+"""Memory that was not used yet counts as slow below this share of what memory used before allows."""
+
+
 class Part(StrEnum):
     """What a start can be limited by."""
 
     LINK = "link"
     DISK = "disk"
     FUSE = "FUSE"
+    MEMORY = "memory"
     CPU = "CPU"
 
 
@@ -44,10 +49,18 @@ class DiskRates:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What a node can do. `curve` is by connections, and its first step has no failures.
+class FuseRates:
+    """What FUSE can hand out, in bytes a second: into fresh memory, and into memory that was used before."""
 
-    `disk` and `fuse_bytes_per_s` are None where they could not be measured. `cold_cpu_s_per_byte` and
+    fresh_bytes_per_s: float
+    again_bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a node can do. `curve` is by connections, from 1 on; only its last step may have failures.
+
+    `disk` and `fuse` are None where they could not be measured. `cold_cpu_s_per_byte` and
     `warm_cpu_s_per_byte` are CPU time, of all parts together. `capacity_bytes` is what the cache may hold;
     `memory_auto_max_bytes` the most that `--memory auto` takes here; `auto_connections` the most that
     `--connections auto` uses.
@@ -56,7 +69,7 @@ class Measured:
     model_bytes: int
     curve: tuple[Step, ...]
     disk: DiskRates | None
-    fuse_bytes_per_s: float | None
+    fuse: FuseRates | None
     cpus: float
     cold_cpu_s_per_byte: float
     warm_cpu_s_per_byte: float
@@ -104,30 +117,31 @@ def judge(found: Measured) -> Verdict:
         again_bytes = found.model_bytes - kept_bytes
         seconds = kept_bytes / warm.bytes_per_s + again_bytes / cold.bytes_per_s
         warm = Forecast(warm.limited_by, warm.bytes_per_s, seconds)
-    wishes = (_connections(found, link), _memory(found), _cache_dir(found, cold, warm))
+    wishes = (_connections(found, cold), _memory(found), _cache_dir(found, cold, warm))
     return Verdict(cold, warm, tuple(wish for wish in wishes if wish is not None))
 
 
 def _forecast(found: Measured, parts: dict[Part, float], cpu_s_per_byte: float) -> Forecast:
     """Return the forecast for a start whose bytes pass through `parts`, FUSE and the CPU."""
     rates = parts | {Part.CPU: found.cpus / cpu_s_per_byte if cpu_s_per_byte else math.inf}
-    if found.fuse_bytes_per_s is not None:
-        rates[Part.FUSE] = found.fuse_bytes_per_s
+    if found.fuse is not None:
+        rates[Part.FUSE] = found.fuse.again_bytes_per_s
+        if found.fuse.fresh_bytes_per_s < FRESH_SHARE * found.fuse.again_bytes_per_s:
+            rates[Part.MEMORY] = found.fuse.fresh_bytes_per_s
     part = min(rates, key=lambda part: rates[part])
     return Forecast(part, rates[part], found.model_bytes / rates[part])
 
 
 def _good(found: Measured) -> list[Step]:
-    """Return the steps without failures; there is a first one."""
+    """Return the steps without failures: all, or all but the last."""
     good = [step for step in found.curve if not step.failed]
-    assert good[:1] == list(found.curve[:1])
-    assert good
+    assert good, "no step without failures"
     return good
 
 
 def _usable(found: Measured) -> list[Step]:
     """Return the good steps that the default number of connections reaches."""
-    return [step for step in _good(found) if step.connections <= found.auto_connections] or _good(found)[:1]
+    return [step for step in _good(found) if step.connections <= found.auto_connections]
 
 
 def _best(steps: list[Step]) -> Step:
@@ -141,20 +155,20 @@ def knee(found: Measured) -> Step:
     return next(step for step in good if step.bytes_per_s >= enough)
 
 
-def _connections(found: Measured, link_bytes_per_s: float) -> Setting | None:
-    """More connections than the default has where they pay; fewer where the source refuses so many."""
+def _connections(found: Measured, cold: Forecast) -> Setting | None:
+    """More connections than the default has where just they are missing; fewer where the source fails."""
     good, bend = _good(found), knee(found)
-    broken = next((step for step in found.curve if step.failed), None)
-    if broken is not None and broken.connections <= found.auto_connections:
+    broken = found.curve[-1]
+    if broken.failed and broken.connections <= found.auto_connections:
         return Setting(
             f"--connections {good[-1].connections}",
             f"with {broken.connections} connections the source failed {broken.failed} of them",
         )
-    if bend.connections <= found.auto_connections:
+    if bend.connections <= found.auto_connections or cold.limited_by is not Part.LINK:
         return None
     why = (
         f"{bend.connections} connections bring {_mb_s(bend.bytes_per_s)}, "
-        f"the default's {found.auto_connections} bring {_mb_s(link_bytes_per_s)}"
+        f"the default's {found.auto_connections} bring {_mb_s(cold.bytes_per_s)}"
     )
     if len(good) > 1 and good[-1].bytes_per_s >= GROWING * good[-2].bytes_per_s:
         why += "; it was still growing, so even more may be better"
@@ -163,7 +177,7 @@ def _connections(found: Measured, link_bytes_per_s: float) -> Setting | None:
 
 def _memory(found: Measured) -> Setting | None:
     """More memory where the automatic budget cannot hold a block for every connection."""
-    connections = knee(found).connections
+    connections = min(knee(found).connections, found.auto_connections)
     needed_bytes = connections * found.block_bytes
     if needed_bytes <= found.memory_auto_max_bytes:
         return None
