@@ -29,6 +29,7 @@ MEMORY_SHARE = 8
 """What is read fills the page cache: one part in this many of the memory at most."""
 PIECE_BYTES = 8 << 20
 STOP_TIMEOUT_S = 5.0
+SERVER = (sys.executable, "-m", "lazyfs.bench.synthetic")
 
 Read = Callable[[int, int, bytearray], int]
 """Descriptor, offset, buffer -> bytes read."""
@@ -72,7 +73,7 @@ def measure(memory_bytes: int, read_ahead_bytes: int, step_s: float) -> Ceiling 
 @contextmanager
 def _served(mountpoint: Path, size_bytes: int) -> "Iterator[subprocess.Popen[str]]":
     """Run the server in a session of its own, so that Ctrl-C is ours alone; end it with the block."""
-    command = [sys.executable, "-m", "lazyfs.bench.synthetic", str(mountpoint), str(size_bytes)]
+    command = [*SERVER, str(mountpoint), str(size_bytes)]
     server = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )

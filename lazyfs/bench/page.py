@@ -16,9 +16,9 @@ LABEL_WIDTH = 9
 _LIMITS = {
     Part.LINK: "the link",
     Part.DISK: "the disk of the cache",
-    Part.FUSE: "FUSE; faster processors would raise it",
-    Part.MEMORY: "fresh memory, which this machine gets from its host",
-    Part.CPU: "processor time; more processors would raise it",
+    Part.FUSE: "FUSE: faster processors would help",
+    Part.MEMORY: "memory that its host must give first",
+    Part.CPU: "CPU time: more processors would help",
 }
 
 
@@ -129,8 +129,8 @@ def _verdict(verdict: Verdict, model: Listed) -> Iterator[str]:
 
 def _forecast(name: str, forecast: Forecast, model: Listed) -> str:
     return (
-        f"A {name}: {bytes_text(model.size_bytes)} in {duration_text(forecast.seconds)}. "
-        f"The limit is {_mb(forecast.bytes_per_s)} MB/s, by {_LIMITS[forecast.limited_by]}."
+        f"A {name}: {bytes_text(model.size_bytes)} in {duration_text(forecast.seconds)}, "
+        f"{_mb(forecast.bytes_per_s)} MB/s. The limit is {_LIMITS[forecast.limited_by]}."
     )
 
 
