@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from lazyfs.bench.crew import Work, together
+from lazyfs.bench.ranges import Ranges, worth_reading
 from lazyfs.core.advice import Step
-from lazyfs.core.blob import PAGE_BYTES, BlobRef, ByteRange
+from lazyfs.core.blob import PAGE_BYTES, BlobRef
 from lazyfs.core.location import Location
 from lazyfs.errors import LazyfsError
 from lazyfs.sources import Source
@@ -60,33 +61,6 @@ class Measurement:
     step: Step
     cpu_s_per_byte: float
     trouble: str = ""
-
-
-class Ranges:
-    """Ranges of the model's files, one after another, from the start again at the end. For any thread."""
-
-    def __init__(self, source: Source, blobs: Sequence[BlobRef]) -> None:
-        self._source = source
-        self._blobs = blobs
-        self._locations: dict[str, Location] = {}
-        self._lock = threading.Lock()
-        self._place, self._offset = 0, 0
-        self.repeated = False
-        """Whether some bytes were handed out twice, and so may have come out of a cache."""
-
-    def take(self, size_bytes: int) -> tuple[Location, Wanted]:
-        """Return the next range of at most `size_bytes`, and where it is."""
-        with self._lock:
-            blob = self._blobs[self._place]
-            stop = min(blob.size_bytes, self._offset + size_bytes)
-            wanted = Wanted(ByteRange(self._offset, stop), blob.size_bytes)
-            self._offset = stop
-            if stop == blob.size_bytes:
-                self._offset, self._place = 0, (self._place + 1) % len(self._blobs)
-                self.repeated |= not self._place
-            if blob.name not in self._locations:
-                self._locations[blob.name] = self._source.locate(blob)
-            return self._locations[blob.name], wanted
 
 
 class _Line:
@@ -304,11 +278,6 @@ def landed_by(moment_s: float, landings: Sequence[tuple[float, int]]) -> float:
             part = (moment_s - before_s) / (after_s - before_s) if after_s > before_s else 1.0
             return before + max(0.0, part) * (after - before)
     return landings[-1][1]
-
-
-def worth_reading(blobs: Sequence[BlobRef], range_bytes: int) -> list[BlobRef]:
-    """Return the blobs that hold a whole range; if none does, all that are not empty."""
-    return [blob for blob in blobs if blob.size_bytes >= range_bytes] or [b for b in blobs if b.size_bytes]
 
 
 def _touched(size_bytes: int) -> memoryview:

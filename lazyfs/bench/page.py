@@ -79,7 +79,7 @@ def _curve(link: Linked) -> Iterator[str]:
         if measurement.trouble:
             yield f"{step.failed} of them failed: {printable(measurement.trouble)}"
     if link.repeated:
-        yield "The model is small: parts of it were read again, and may have come from somebody's cache."
+        yield "More was read than the model holds: what was read again may have come from a cache."
 
 
 def _disk(report: Report) -> Iterator[str]:

@@ -11,6 +11,8 @@ from enum import StrEnum
 
 KNEE_SHARE = 0.9
 """The fewest connections that bring this share of the best rate are enough."""
+SLOWER = 0.8
+"""A warm start at less than this share of a cold one's rate is worth another disk; nearer is chance."""
 GROWING = 1.2
 """A last step this much better than the one before says that the curve has not bent yet."""
 PROCESS_BYTES = 150_000_000
@@ -199,7 +201,7 @@ def _cache_dir(found: Measured, cold: Forecast, warm: Forecast | None) -> Settin
             "the rest is downloaded at every start"
         )
     if found.disk is not None and warm is not None:
-        if warm.bytes_per_s < cold.bytes_per_s and warm.limited_by is Part.DISK:
+        if warm.bytes_per_s < SLOWER * cold.bytes_per_s and warm.limited_by is Part.DISK:
             reasons.append(
                 f"reading back ({_mb_s(warm.bytes_per_s)}) is slower than downloading "
                 f"({_mb_s(cold.bytes_per_s)}); without a faster disk, --cache-size 0 starts sooner"

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs.bench.link import CONNECTIONS, HELLO_BYTES, Bounds, Link, Ranges, landed_by, worth_reading
+from lazyfs.bench.link import CONNECTIONS, HELLO_BYTES, Bounds, Link, landed_by
+from lazyfs.bench.ranges import Ranges, worth_reading
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.location import Location
 from lazyfs.errors import AccessDenied, SourceThrottled

@@ -84,7 +84,7 @@ Measuring this downloaded 3.0 GB and took 12 s."""  # fmt: skip
         ({"disk": replace(REPORT.disk, direct=False)}, "no O_DIRECT"),
         ({"fuse": replace(REPORT.fuse, untuned=("read-ahead",))}, "\n         read-ahead\n"),
         ({"fuse": replace(REPORT.fuse, fresh_bytes_per_s=GB)}, "1,000 MB/s mapped, into memory that was not"),
-        ({"link": replace(REPORT.link, repeated=True)}, "The model is small"),
+        ({"link": replace(REPORT.link, repeated=True)}, "More was read than the model holds"),
         (
             {"link": replace(REPORT.link, curve=(*CURVE, measurement(32, 99, failed=2)))},
             "         2 of them failed: the host answered 503",

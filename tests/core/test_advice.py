@@ -124,6 +124,10 @@ def test_a_disk_slower_than_the_link_is_worse_than_none():
     )
 
 
+def test_a_disk_about_as_fast_as_the_link_is_good_enough():
+    assert {} == settings(replace(GOOD, disk=DiskRates(2 * GB, 0.9 * GB)))
+
+
 def test_a_disk_that_cannot_keep_up_loses_what_memory_cannot_hold():
     slow = DiskRates(0.5 * GB, 3 * GB)
 

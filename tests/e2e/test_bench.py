@@ -5,9 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
@@ -23,12 +21,17 @@ def benched(cache_dir, source, *arguments, timeout=30.0):
     return lazyfs("bench", "--cache-dir", cache_dir, *QUICK, *arguments, source, timeout=timeout)
 
 
-def mounted_by_a_bench():
-    return [mounted for mounted in mounts() if mounted.source == SOURCE]
+@pytest.fixture
+def own_tmp(tmp_path, monkeypatch):
+    """Where a bench puts what is temporary: another one may run on this machine."""
+    path = tmp_path / "tmp"
+    path.mkdir()
+    monkeypatch.setenv("TMPDIR", str(path))
+    return path
 
 
-def temporary():
-    return sorted(Path(tempfile.gettempdir()).glob("lazyfs-bench-*"))
+def mounted_below(path):
+    return [m for m in mounts() if m.source == SOURCE and m.mountpoint.startswith(str(path))]
 
 
 def test_a_page_says_what_there_is_what_to_expect_and_what_to_set(model, cache_dir):
@@ -102,7 +105,6 @@ class Running:
     """A bench that takes its time; wait until it has come to something, then send it a signal."""
 
     def __init__(self, source, cache_dir):
-        self.temporary = temporary()
         command = ["bench", "--cache-dir", str(cache_dir), "--budget", "20MB", "--seconds", "30", source]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lazyfs", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -130,32 +132,32 @@ def test_an_end_while_it_downloads(hosted, slow_link, cache_dir, number):
     assert not cache_dir.exists()
 
 
-def test_an_end_while_it_writes(hosted, endpoint, cache_dir):
+def test_an_end_while_it_writes(hosted, endpoint, cache_dir, own_tmp):
     cache_dir.mkdir()
     running = Running(hosted.address, cache_dir)
     running.reach(lambda: os.listdir(cache_dir))
 
     assert (130, b"", b"") == running.end(signal.SIGINT)
     assert [] == os.listdir(cache_dir)
-    assert running.temporary == temporary()
+    assert [] == os.listdir(own_tmp)
 
 
-def test_an_end_while_it_reads_its_mount(hosted, endpoint, cache_dir):
+def test_an_end_while_it_reads_its_mount(hosted, endpoint, cache_dir, own_tmp):
     running = Running(hosted.address, cache_dir)
-    running.reach(mounted_by_a_bench)
+    running.reach(lambda: mounted_below(own_tmp))
 
     assert (130, b"", b"") == running.end(signal.SIGINT)
-    assert [] == mounted_by_a_bench()
-    assert running.temporary == temporary()
+    assert [] == mounted_below(own_tmp)
+    assert [] == os.listdir(own_tmp)
 
 
-def test_a_mount_does_not_outlive_a_bench_that_is_killed(hosted, endpoint, cache_dir):
+def test_a_mount_does_not_outlive_a_bench_that_is_killed(hosted, endpoint, cache_dir, own_tmp):
     running = Running(hosted.address, cache_dir)
-    running.reach(mounted_by_a_bench)
+    running.reach(lambda: mounted_below(own_tmp))
 
     running.end(signal.SIGKILL)
 
     deadline = time.monotonic() + 10
-    while mounted_by_a_bench():
+    while mounted_below(own_tmp):
         assert time.monotonic() < deadline
         time.sleep(0.01)
