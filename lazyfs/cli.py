@@ -15,7 +15,15 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from lazyfs import __version__
-from lazyfs.config import MountOptions, Option, SourceOptions, environment_name, options_of, parse_size
+from lazyfs.config import (
+    BenchOptions,
+    MountOptions,
+    Option,
+    SourceOptions,
+    environment_name,
+    options_of,
+    parse_size,
+)
 from lazyfs.errors import LazyfsError, UsageError
 
 app = typer.Typer(
@@ -184,6 +192,25 @@ def inspect_(
     _print(inspection.as_json(found) if json else "\n".join(inspection.as_lines(found, tensors=tensors)))
     if found.faults:
         sys.exit(1)
+
+
+@app.command()
+@_with_options(BenchOptions)
+def bench(source: Address, json: Json = False, *, options: BenchOptions) -> None:
+    """Measure this node, this link and this source, and say which options to set.
+
+    How long requests take, what 1 to 32 connections bring, what the disk of the cache writes and reads,
+    what FUSE can do; how long the model will take, cold and warm, and what limits it. Downloads parts of
+    the model, never more than --budget, and keeps nothing. Takes about a quarter of a minute; is best run
+    while the node has nothing else to do.
+
+    \b
+    lazyfs bench s3://bucket/llama-3-8b
+    lazyfs bench --cache-dir /mnt/nvme/lazyfs --budget 1GB s3://bucket/llama-3-8b
+    """  # noqa: D301 - as above
+    from lazyfs.commands.benchmarking import page_of
+
+    _print(page_of(source, options, as_document=json))
 
 
 @app.command()

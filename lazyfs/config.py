@@ -26,6 +26,7 @@ BLOCK_BYTES_MIN = 256 << 10
 BLOCK_BYTES_MAX = 64 << 20
 MEMORY_BYTES_MIN = 64 << 20
 CONNECTIONS_MAX = 256
+BUDGET_BYTES_MIN = 16_000_000
 
 
 def parse_size(text: str) -> int:
@@ -109,6 +110,19 @@ def parse_connections(text: str) -> int | None:
             f"--connections {text} is not a number from 1 to {CONNECTIONS_MAX}", "16 suits 10 Gbit/s from S3"
         )
     return int(text)
+
+
+def parse_budget(text: str) -> int:
+    """Return how many bytes a bench may download.
+
+    Raises:
+        UsageError: when it is not a size, or below 16 MB.
+
+    """
+    size = parse_size(text)
+    if size < BUDGET_BYTES_MIN:
+        raise UsageError(f"--budget {text} is too little to measure with", "give at least 16MB, better 4GB")
+    return size
 
 
 def parse_policy(text: str) -> Policy:
@@ -241,7 +255,7 @@ def _option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """How to reach a source; shared by `mount`, `ls` and `inspect`."""
+    """How to reach a source; shared by `mount`, `ls`, `inspect` and `bench`."""
 
     endpoint_url: str | None = _option(
         None,
@@ -272,8 +286,8 @@ class SourceOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MountOptions(SourceOptions):
-    """Everything `lazyfs mount` can be told."""
+class CacheOptions(SourceOptions):
+    """Where the cache is; shared by `mount` and `bench`."""
 
     cache_dir: Path | None = _option(
         None,
@@ -282,6 +296,30 @@ class MountOptions(SourceOptions):
         Path,
         "DIR",
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchOptions(CacheOptions):
+    """Everything `lazyfs bench` can be told."""
+
+    budget: int = _option(
+        "4GB",
+        "The most it downloads, in all. A slow link takes less.",
+        parse_budget,
+        "SIZE",
+    )
+    seconds: float = _option(
+        "1.5",
+        "How long each step lasts at most. Longer steps are more exact.",
+        parse_duration,
+        "TIME",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountOptions(CacheOptions):
+    """Everything `lazyfs mount` can be told."""
+
     cache_size: int | None = _option(
         "auto",
         "Budget of the cache directory. auto leaves a tenth of the file system free; 0 keeps nothing.",

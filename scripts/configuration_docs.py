@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lazyfs.config import MountOptions, Option, SourceOptions, environment_name, options_of
+from lazyfs.config import BenchOptions, MountOptions, Option, SourceOptions, environment_name, options_of
 
 FILE = Path(__file__).parent.parent / "docs" / "configuration.md"
 HEAD = """\
@@ -16,8 +16,9 @@ Every option can be given on the command line or as an environment variable; the
 written like `512MiB` (binary), `100GB` or `100G` (decimal) or in bytes; durations like `300`, `5m`, `250ms`.
 Flags take `1` or `0` as variables; options that can be repeated take a list separated by blanks.
 """
-SOURCE = "`lazyfs mount`, `lazyfs ls` and `lazyfs inspect`: how to reach the source"
+SOURCE = "`lazyfs mount`, `lazyfs ls`, `lazyfs inspect` and `lazyfs bench`: how to reach the source"
 MOUNT = "`lazyfs mount`"
+BENCH = "`lazyfs bench`"
 FOOT = """\
 ## S3 credentials
 
@@ -45,9 +46,17 @@ SSO. `AWS_REGION` or `AWS_DEFAULT_REGION` choose the region; the bucket's own is
 
 def document() -> str:
     """Return the whole page."""
-    source, mount = options_of(SourceOptions), options_of(MountOptions)
-    own = {name: option for name, option in mount.items() if name not in source}
-    return "\n".join([HEAD, *_section(SOURCE, source), *_section(MOUNT, own), FOOT])
+    source = options_of(SourceOptions)
+    sections = [
+        *_section(SOURCE, source),
+        *_section(MOUNT, _beyond(source, options_of(MountOptions))),
+        *_section(BENCH, _beyond(source, options_of(BenchOptions))),
+    ]
+    return "\n".join([HEAD, *sections, FOOT])
+
+
+def _beyond(shared: dict[str, Option], options: dict[str, Option]) -> dict[str, Option]:
+    return {name: option for name, option in options.items() if name not in shared}
 
 
 def _section(title: str, options: dict[str, Option]) -> Iterator[str]:
