@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 
@@ -63,28 +64,26 @@ class Host:
         """Make a model on local disk and upload it past the link."""
         directory = self._work / name
         size = make_llama(directory, shape)
-        client = _client(self._environment(self._server.port))
+        client = _client(self.environment(self._server.port))
         client.create_bucket(Bucket=BUCKET)
         for file in sorted(directory.iterdir()):
             client.upload_file(str(file), BUCKET, f"{name}/{file.name}")
         client.close()
-        return Hosted(directory, name, self._environment(self._link_port), size)
+        return Hosted(directory, name, self.environment(self._link_port), size)
 
-    def _environment(self, port: int) -> dict[str, str]:
-        """Return the environment of a client: nothing that this machine has configured for AWS or lazyfs."""
-        foreign = ("AWS_", "LAZYFS_")
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        return (
-            inherited
-            | self._server.environment
-            | {
-                "AWS_CONFIG_FILE": os.devnull,
-                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-                "NO_PROXY": "127.0.0.1",
-                "no_proxy": "127.0.0.1",
-            }
-        )
+    def environment(self, port: int) -> dict[str, str]:
+        """Return the environment of a client that comes by this port of loopback."""
+        return client_environment(f"http://127.0.0.1:{port}", self._server.environment)
+
+
+def client_environment(endpoint_url: str, credentials: dict[str, str]) -> dict[str, str]:
+    """Return this process's environment, but nothing of what it has configured for AWS or lazyfs."""
+    foreign = ("AWS_", "LAZYFS_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    server = str(urlsplit(endpoint_url).hostname)
+    own = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    own |= {"AWS_ENDPOINT_URL": endpoint_url, "NO_PROXY": server, "no_proxy": server}
+    return inherited | credentials | own
 
 
 @contextmanager

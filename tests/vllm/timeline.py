@@ -29,8 +29,8 @@ _PHASES = (
     ("░", "imports done", "importing vLLM"),
     ("▒", "weights wanted", "engine init"),
     ("█", "weights loaded", "loading weights"),
-    ("▓", "engine ready", "the rest of the init"),
-    ("▏", "first token", "the first token"),
+    ("▓", "engine ready", "the rest of the init, first token"),
+    ("▓", "first token", ""),
 )
 """What is drawn, the head of the column, and what goes on until then."""
 
@@ -45,7 +45,7 @@ def picture(timelines: Sequence[Timeline]) -> list[str]:
         for (drawn, _, _), seconds in zip(_PHASES, timeline.seconds, strict=True):
             bar += drawn * (round(WIDTH * seconds / longest_s) - len(bar))
         lines.append(f"{timeline.name:{width}}  {bar:{WIDTH}}  {timeline.first_token_s:5.1f} s")
-    legend = [f"{drawn} {going_on}" for drawn, _, going_on in _PHASES]
+    legend = [f"{drawn} {going_on}" for drawn, _, going_on in _PHASES if going_on]
     return [*lines, *(f"{'':{width}}  {'   '.join(part)}" for part in (legend[:3], legend[3:]))]
 
 
