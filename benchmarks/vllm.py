@@ -1,8 +1,9 @@
 """vLLM from the command to the first token: from local disk, after a download, on lazyfs, over the slow link.
 
 Each start is the first on a new machine: nothing of the model, nor of vLLM's own gigabytes, is in memory, and
-nothing is cached. In turns, so that a slow minute of the machine is everybody's; ratios are taken turn by turn.
-`make test-vllm` installs vLLM; `scripts/install-system bench` the server. Dropping what is in memory needs root.
+nothing is cached. In turns, so that a slow minute of the machine is everybody's; ratios are taken turn by
+turn. `make test-vllm` installs vLLM, `scripts/install-system bench` the server; dropping what is in memory
+needs root.
 """
 
 import argparse
@@ -113,15 +114,15 @@ def _machine() -> dict[str, Any]:
 def report(document: dict[str, Any]) -> list[str]:
     """Return what a document says, for people."""
     timelines = [Timeline(**median) for median in document["medians"]]
-    return [
-        *picture(timelines),
-        "",
-        *table(timelines),
-        "",
-        f"The link alone needs {document['link_alone_s']} s, {document['link_ratio_to_disk']:.2f} x local disk.",
-        f"lazyfs: {document['lazyfs_ratio_to_disk']:.2f} x local disk, "
-        f"{document['lazyfs_ratio_to_download']:.2f} x download, then start.",
+    link, disk, download = (
+        f"{document[name]:.2f} x"
+        for name in ("link_ratio_to_disk", "lazyfs_ratio_to_disk", "lazyfs_ratio_to_download")
+    )
+    ratios = [
+        f"The link alone needs {document['link_alone_s']:.1f} s, {link} the start from local disk.",
+        f"lazyfs needs {disk} the start from local disk, {download} the start after a download.",
     ]
+    return [*picture(timelines), "", *table(timelines), "", *ratios]
 
 
 if __name__ == "__main__":
