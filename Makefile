@@ -25,7 +25,7 @@ test: setup
 
 # A start takes longer than what a hanging test of the others would.
 test-vllm: setup $(VLLM)/ready
-	$(BIN)/pytest -m vllm -o faulthandler_timeout=360 tests/vllm
+	$(BIN)/pytest -m vllm -o faulthandler_timeout=600 tests/vllm
 
 # torch with what its build needs, be it for CPUs or not; the others as they are listed, and no more.
 $(VLLM)/ready: tests/vllm/requirements.txt scripts/install-system

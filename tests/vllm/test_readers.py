@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.mounting import mounted
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")

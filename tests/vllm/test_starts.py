@@ -6,7 +6,7 @@ from tests.vllm.hosting import LINK_BYTES_PER_S
 from tests.vllm.starting import WAYS
 from tests.vllm.timeline import picture, table
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
