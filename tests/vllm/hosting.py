@@ -64,12 +64,15 @@ class Host:
         """Make a model on local disk and upload it past the link."""
         directory = self._work / name
         size = make_llama(directory, shape)
-        client = _client(self.environment(self._server.port))
-        client.create_bucket(Bucket=BUCKET)
+        client = self.client()
         for file in sorted(directory.iterdir()):
             client.upload_file(str(file), BUCKET, f"{name}/{file.name}")
         client.close()
         return Hosted(directory, name, self.environment(self._link_port), size)
+
+    def client(self) -> Any:
+        """Return a client that comes past the link."""
+        return _client(self.environment(self._server.port))
 
     def environment(self, port: int) -> dict[str, str]:
         """Return the environment of a client that comes by this port of loopback."""
@@ -90,7 +93,11 @@ def client_environment(endpoint_url: str, credentials: dict[str, str]) -> dict[s
 def host(work: Path, link_bytes_per_s: float = LINK_BYTES_PER_S) -> Iterator[Host]:
     """Run the server and the link for the length of a `with` block."""
     with SeaweedFS(work / "seaweed") as server, _link(server.port, link_bytes_per_s) as port:
-        yield Host(server, port, work)
+        found = Host(server, port, work)
+        client = found.client()
+        client.create_bucket(Bucket=BUCKET)
+        client.close()
+        yield found
 
 
 @contextmanager
