@@ -82,7 +82,7 @@ def summary(turns: list[dict[str, Started]], size_bytes: int) -> dict[str, Any]:
         "link_ratio_to_disk": _median([link_s / turn["disk"] for turn in first_s]),
         "lazyfs_ratio_to_disk": _median([turn["lazyfs"] / turn["disk"] for turn in first_s]),
         "lazyfs_ratio_to_download": _median([turn["lazyfs"] / turn["download"] for turn in first_s]),
-        "bytes_ratio": turns[-1]["lazyfs"].fetched_bytes / size_bytes,
+        "bytes_ratio": turns[-1]["lazyfs"].status["bytes_fetched"] / size_bytes,
         "medians": [_middle([turn[name].timeline for turn in turns]) for name in turns[0]],
         "machine": _machine(),
         "runs": [[asdict(one.timeline) for one in turn.values()] for turn in turns],

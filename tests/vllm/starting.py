@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from tests.vllm.timeline import Timeline
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """When things were there, what the engine said, and the bytes that lazyfs fetched for it."""
+    """When things were there, what the engine said, and what lazyfs did for it (its status)."""
 
     timeline: Timeline
     tokens: list[list[int]]
     logprobs: list[list[float]]
-    fetched_bytes: int = 0
+    status: dict[str, Any] = field(default_factory=dict)
 
 
 def from_disk(hosted: Hosted, work: Path) -> Started:
@@ -52,9 +52,9 @@ def on_lazyfs(hosted: Hosted, work: Path) -> Started:
         hosted.address, work / "mnt", "--cache-dir", work / "cache", env=hosted.environment
     ) as mount:
         started = _start("lazyfs", began_s, time.monotonic(), mount.path, work)
-        fetched_bytes = mount.complete()["bytes_fetched"]
+        status = mount.complete()
     shutil.rmtree(work / "cache")
-    return Started(started.timeline, started.tokens, started.logprobs, fetched_bytes)
+    return Started(started.timeline, started.tokens, started.logprobs, status)
 
 
 WAYS: dict[str, Callable[[Hosted, Path], Started]] = {

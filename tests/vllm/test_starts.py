@@ -6,6 +6,8 @@ from tests.vllm.hosting import LINK_BYTES_PER_S
 from tests.vllm.starting import WAYS
 from tests.vllm.timeline import picture, table
 
+BLOCK_BYTES = 8 << 20
+
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
 
 
@@ -34,5 +36,7 @@ def test_vllm_finds_them_exactly_as_likely_as_from_local_disk(starts, way):
     assert starts["disk"].logprobs == starts[way].logprobs
 
 
-def test_lazyfs_fetches_every_byte_once(starts, large):
-    assert large.size_bytes == starts["lazyfs"].fetched_bytes
+def test_lazyfs_fetches_a_block_again_only_if_its_disk_was_too_slow_to_keep_it(starts, large):
+    status = starts["lazyfs"].status
+    again_bytes = status["bytes_fetched"] - large.size_bytes
+    assert 0 <= again_bytes <= status["declined"] * BLOCK_BYTES, status
