@@ -1,9 +1,11 @@
-# Seven verbs; CI runs the same ones. Everything goes into .venv.
+# Eight verbs; CI runs the same ones. Everything goes into .venv, and vLLM, which pins half of what there is, into
+# .venv-vllm.
 PYTHON ?= python3
 BIN := .venv/bin
+VLLM := .venv-vllm
 export PYTHON
 
-.PHONY: setup demo test check docs bench clean
+.PHONY: setup demo test test-vllm check docs bench clean
 
 setup: .venv/ready
 
@@ -21,6 +23,18 @@ test: setup
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --include 'lazyfs/core/*' --fail-under 100
 
+# A start takes longer than what a hanging test of the others would.
+test-vllm: setup $(VLLM)/ready
+	$(BIN)/pytest -m vllm -o faulthandler_timeout=600 tests/vllm
+
+# torch with what its build needs, be it for CPUs or not; the others as they are listed, and no more.
+$(VLLM)/ready: tests/vllm/requirements.txt scripts/install-system
+	scripts/install-system vllm
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(VLLM)/bin/pip install --quiet --constraint tests/vllm/requirements.txt torch==2.13.0
+	$(VLLM)/bin/pip install --quiet --no-deps --requirement tests/vllm/requirements.txt
+	touch $@
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -37,4 +51,4 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist build
+	rm -rf .venv $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist build
