@@ -60,6 +60,12 @@ def drop_caches() -> None:
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
+def drops() -> int:
+    """Return how often the page cache of this machine was dropped, by anybody."""
+    lines = Path("/proc/vmstat").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("drop_pagecache "))
+
+
 class Readers:
     """The processes of a reader, which have done their imports once this is made, and wait for the word."""
 
@@ -121,7 +127,7 @@ def gathered(said: list[dict[str, float | int]]) -> dict[str, float | int]:
     """Return what all ranks together did."""
     checksum = 0
     for one in said:
-        checksum ^= int(one["checksum"])
+        checksum = (checksum + int(one["checksum"])) % 2**64
     return {
         "ready": min(one["ready"] for one in said),
         "first": min(one["first"] for one in said),
@@ -157,6 +163,7 @@ class Stage:
         self._closing = ExitStack()
         self._mount: subprocess.Popen[bytes] | None = None
         self._service: subprocess.Popen[bytes] | None = None
+        self._drops = 0
 
     @property
     def phases(self) -> tuple[str, ...]:
@@ -201,16 +208,24 @@ class Stage:
         if phase != "hot":
             self._unmount()
             drop_caches()
+            self._drops = drops()
         module = "benchmarks.streamer" if self._system.kind is Kind.LOADER else "benchmarks.readers"
         readers = Readers(self._reader, self._plan.directory, module, self._variables)
         watch = Watch(self._roots(readers))
         try:
-            return self._timed(phase, turn, readers, watch, settle_s)
+            run = self._timed(phase, turn, readers, watch, settle_s)
+            self._check_drops()
         except RunFailed as error:
             raise RunFailed(f"{self._name}, {phase}: {error}; {self._tail()}") from error
+        else:
+            return run
         finally:
             watch.stop()
             readers.close()
+
+    def _check_drops(self) -> None:
+        if drops() != self._drops:
+            raise RunFailed("somebody else dropped the page cache meanwhile")
 
     def _roots(self, readers: Readers) -> set[int]:
         running = {process.pid for process in (self._mount, self._service) if process is not None}

@@ -32,13 +32,13 @@ def plot(documents: list[dict[str, Any]], out: Path) -> None:
     )
     size = (PANEL_IN[0] * columns, (PANEL_IN[1] * tallest + 1.1) * rows)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for (document, phase), panel in zip(panels, axes, strict=False):
         if phase == "growth":
             _growth(panel, document)
         else:
             _bars(panel, document, phase)
-    for panel in list(axes)[len(panels) :]:
+    for panel in axes[len(panels) :]:
         panel.set_axis_off()
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out)

@@ -61,7 +61,7 @@ class Sheet:
     def add(self, digest: int, size_bytes: int, started_s: float, ended_s: float) -> None:
         """Note one piece that has been copied."""
         self.first_s = min(self.first_s or ended_s, ended_s)
-        self.checksum ^= digest
+        self.checksum = (self.checksum + digest) % 2**64
         self.read_bytes += size_bytes
         self.piece_s.append(ended_s - started_s)
 

@@ -63,7 +63,7 @@ def mount(weed: str, directory: str, ports: list[str], endpoint: str, mountpoint
         known.touch()
     command = [
         weed, "-logtostderr=true", "mount", f"-filer=127.0.0.1:{ports[4]}.{ports[5]}", f"-dir={mountpoint}",
-        f"-filer.path={MOUNTED_DIRECTORY}", "-readOnly", f"-cacheDir={directory}", "-cacheCapacityMB=0",
+        f"-filer.path={MOUNTED_DIRECTORY}", "-readOnly", f"-cacheDir={directory}",
     ]  # fmt: skip
     os.execv(weed, command)
 
