@@ -1,5 +1,7 @@
 # Seven verbs; CI runs the same ones. Everything goes into .venv.
 PYTHON ?= python3
+# What `make bench` measures: main, readers, links, models, all (benchmarks/README.md)
+SET ?= main
 BIN := .venv/bin
 export PYTHON
 
@@ -34,7 +36,7 @@ docs: setup
 bench: setup
 	scripts/install-system bench
 	$(BIN)/pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks set $(SET)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist build

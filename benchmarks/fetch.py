@@ -1,4 +1,7 @@
-"""Downloads a prefix with boto3 and 16 threads, as initContainers do: `python -m benchmarks.fetch URL BUCKET PREFIX DIR`."""
+"""Downloads a prefix with boto3 and 16 threads, as init containers do.
+
+`python -m benchmarks.fetch ENDPOINT BUCKET PREFIX DIR`
+"""
 
 import sys
 from pathlib import Path

@@ -40,7 +40,7 @@ def _parts(endpoint: str, source: Path) -> list[str]:
 
 
 def disk_mb_per_s(directory: Path) -> float | None:
-    """Return how fast fio reads the weights with O_DIRECT, 8 MiB at a time, four at once; None without fio."""
+    """Return how fast fio reads the weights with O_DIRECT, four times 8 MiB at once; None without fio."""
     if shutil.which("fio") is None:
         return None
     names = ":".join(str(file).replace(":", r"\:") for file in sorted(directory.glob("*.safetensors")))

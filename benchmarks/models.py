@@ -1,7 +1,8 @@
-"""Model directories to read: the names, shapes and dtypes of real checkpoints, filled with random bits from a seed.
+"""Models to read: the names, shapes and dtypes of real checkpoints, filled with random bits from a seed.
 
-One layer has the shapes of a Llama of hidden size 2048, so tensors are between 4 KiB and 131 MB. The same shape gives
-the same bytes on any machine, and no two tensors are alike: a wrong byte anywhere shows in the checksum.
+One layer has the shapes of a Llama of hidden size 2048, so tensors are between 4 KiB and 131 MB. The same
+shape gives the same bytes on any machine, and no two tensors are alike: a wrong byte anywhere shows in the
+checksum.
 """
 
 import json
@@ -29,7 +30,7 @@ _DTYPE_BYTES = {"F32": 4, "BF16": 2, "F8_E4M3": 1}
 
 MODELS = {
     "sharded": "BF16 in shards, as most models are",
-    "mixed": "FP8 weights, BF16 norms and embedding, F32 scales, in shards: by name they lie apart in the file",
+    "mixed": "FP8 weights, BF16 norms and embedding, F32 scales: by name they lie apart in the file",
     "single": "BF16 in one big file",
 }
 
@@ -117,7 +118,7 @@ def tensors(shape: Shape) -> Iterator[Matrix]:
 
 
 def _write(path: Path, matrices: list[Matrix], seed: list[int]) -> None:
-    """Write one file, tensor by tensor, in the order safetensors gives them: wide dtypes first, then by name."""
+    """Write one file, tensor by tensor, in the order of safetensors: wide dtypes first, then by name."""
     ordered = sorted(matrices, key=lambda matrix: (-_DTYPE_BYTES[matrix.dtype], matrix.name))
     header, offset = {}, 0
     for matrix in ordered:

@@ -1,7 +1,8 @@
 """A link that all connections share: the server in a network namespace, behind a token bucket of the kernel.
 
-It costs no process and no core of the machine that is measured, and TCP shares it as it shares a real link. It needs
-root with CAP_NET_ADMIN and `ip` and `tc`; where that is missing, a relay takes its place (`lazyfs.demo.link`).
+It costs no process and no core of the machine that is measured, and TCP shares it as it shares a real link.
+It needs root with CAP_NET_ADMIN and `ip` and `tc`; where that is missing, a relay takes its place
+(`lazyfs.demo.link`).
 """
 
 import os

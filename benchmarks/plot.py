@@ -45,7 +45,7 @@ def plot(documents: list[dict[str, Any]], out: Path) -> None:
 
 
 def _bars(axes: Axes, document: dict[str, Any], phase: str) -> None:
-    """Draw how long each system took: to a directory, to the first tensor, to the last; the quickest on top."""
+    """Draw when each system had a directory, the first tensor, the last; the quickest on top."""
     rows = sorted(document["phases"][phase].items(), key=lambda row: -row[1]["total_s"])
     for place, (name, row) in enumerate(rows):
         first, load = (OUR_FIRST, OUR_LOAD) if name == OURS else (FIRST, LOAD)

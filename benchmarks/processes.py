@@ -49,7 +49,7 @@ def family(roots: set[int]) -> set[int]:
 
 
 class Watch:
-    """Samples the memory of a family of processes until stopped, and knows their CPU seconds since it was made."""
+    """Samples the memory of a family of processes until stopped; knows their CPU seconds since then."""
 
     def __init__(self, roots: set[int]) -> None:
         self._roots = set(roots)

@@ -1,9 +1,9 @@
 """What loads the model, in processes of its own, as the loaders do that people use (`READERS`).
 
-Started before the clock, it imports what it needs, says `waiting`, and after a line on standard input waits for the
-directory to answer. Everything is copied into memory that is there already, like the parameters of an engine, and
-summed up. Run: `python -m benchmarks.readers DIRECTORY READER RANK`; prints one JSON object (`Sheet.result`). The
-checksum is the same for every system, whose ranks and threads may come in any order.
+Started before the clock, it imports what it needs, says `waiting`, and after a line on standard input waits
+for the directory to answer. Everything is copied into memory that is there already, like the parameters of an
+engine, and summed up. Run: `python -m benchmarks.readers DIRECTORY READER RANK`; prints one JSON object
+(`Sheet.result`). The checksum is the same for every system, whose ranks and threads may come in any order.
 """
 
 import json

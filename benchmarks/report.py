@@ -1,4 +1,4 @@
-"""What runs mean: medians by phase and system, ratios turn by turn, tables. Pure: documents in, documents and text out."""
+"""What runs mean: medians by phase and system, ratios turn by turn, tables. Pure."""
 
 import statistics
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def ratio(ours: list[Json], theirs: list[Json], over: str) -> float | None:
 
 
 def _beside_floor(row: Json, size_bytes: int, floor_s: float | None, link_s: float | None) -> Json:
-    """Return a total over the floor of its phase, and the share of the time for which its bytes fill the link."""
+    """Return a total over the floor of its phase, and the share of it for which its bytes fill the link."""
     fetch_s = row["fetched_bytes"] / size_bytes * link_s if link_s else None
     return {
         "floor_ratio": round(row["total_s"] / floor_s, 3) if floor_s else None,
@@ -98,23 +98,20 @@ _COSTS: list[Column] = [
     ("CPU s per GB", _number("cpu_s_per_gb")),
     ("peak memory, MB", _number("rss_peak_mb", ".0f")),
 ]
+_RATIO: Column = ("lazyfs takes, of this", _lazyfs_over)
+_FLOOR: Column = ("times the floor", _number("floor_ratio"))
 COLUMNS: dict[str, list[Column]] = {
     "cold": [
         *_TIMES,
-        ("lazyfs takes, of this", _lazyfs_over),
-        ("times the floor", _number("floor_ratio")),
+        _RATIO,
+        _FLOOR,
         ("link busy", _number("link_busy", ".0%")),
         *_COSTS,
         ("memory after, MB", _number("rss_after_mb", ".0f")),
         ("bytes fetched over needed", _number("bytes_ratio")),
     ],
-    "warm": [
-        *_TIMES,
-        ("lazyfs takes, of this", _lazyfs_over),
-        ("times the floor", _number("floor_ratio")),
-        *_COSTS,
-    ],
-    "hot": [_TIMES[0], ("lazyfs takes, of this", _lazyfs_over), *_COSTS],
+    "warm": [*_TIMES, _RATIO, _FLOOR, *_COSTS],
+    "hot": [_TIMES[0], _RATIO, *_COSTS],
 }
 SMALL: list[Column] = [
     ("all, s", _number("total_s", ".3f")),

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import floors
-from benchmarks.measure import PHASES, Run, RunFailed, Stage, drop_caches, truth
+from benchmarks.loading import RunFailed, truth
+from benchmarks.measure import PHASES, Run, Stage, drop_caches
 from benchmarks.models import Shape, make
 from benchmarks.report import summary
 from benchmarks.server import BUCKET, PROFILES, ShapedServer

@@ -158,7 +158,7 @@ class ShapedServer:
         return self
 
     def _namespace(self) -> list[str]:
-        """Make a shared link if the profile asks for one and the machine can; return what runs a command in it."""
+        """Make a shared link if the profile asks for one; return what a command behind it begins with."""
         if self._profile.total_mb is None:
             return []
         try:

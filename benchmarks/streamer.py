@@ -1,7 +1,7 @@
 """A reader that has no directory: the Run:ai Model Streamer, straight from S3 into the loading process.
 
-`python -m benchmarks.streamer BUCKET/PREFIX READER RANK`, as `benchmarks.readers`. Every rank of `tp4` fetches the whole
-model and keeps its share, which is what the streamer does without a process group.
+`python -m benchmarks.streamer BUCKET/PREFIX READER RANK`, as `benchmarks.readers`. Every rank of `tp4`
+fetches the whole model and keeps its share, which is what the streamer does without a process group.
 """
 
 import sys

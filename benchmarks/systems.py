@@ -1,9 +1,10 @@
 """The systems under test: how each is told to show or fetch the same objects, with the best settings known.
 
-Settings of peers: rclone is best as mount2 with 8 streams of 8 MiB and much read-ahead (16 streams are slower on two
-cores), and writes down what its cache holds five seconds after a file was closed; s3fs wants its cache and many
-requests; SeaweedFS shows a bucket as remote storage, and is told to bring everything into its volumes; the Run:ai streamer is
-best with its own default of 8 requests on two cores (16 take 1.7 times as long).
+Settings of peers: rclone is best as mount2 with 8 streams of 8 MiB and much read-ahead (16 streams are slower
+on two cores), and writes down what its cache holds five seconds after a file was closed; s3fs wants its cache
+and many requests; SeaweedFS shows a bucket as remote storage, and is told to bring everything into its
+volumes; the Run:ai streamer is best with its own default of 8 requests on two cores (16 take 1.7 times as
+long).
 """
 
 import os
@@ -43,7 +44,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A command in the foreground, its variables, and where the model appears (and is downloaded to before)."""
+    """A command in the foreground, its variables, where the model appears, and where it is downloaded to."""
 
     command: list[str]
     directory: Path
@@ -115,8 +116,8 @@ def rclone(site: Site) -> Plan:
 def s3fs(site: Site) -> Plan:
     mountpoint = _fresh(site.work / "mnt")
     options = [
-        f"url={site.endpoint}", "use_path_request_style", f"use_cache={site.work / 'cache'}", "parallel_count=16",
-        "multireq_max=20", "ro", "endpoint=us-east-1", "kernel_cache",
+        f"url={site.endpoint}", "use_path_request_style", f"use_cache={site.work / 'cache'}",
+        "parallel_count=16", "multireq_max=20", "ro", "endpoint=us-east-1", "kernel_cache",
     ]  # fmt: skip
     command = ["s3fs", f"{BUCKET}:/model", str(mountpoint), "-f", "-o", ",".join(options)]
     names = {"AWSACCESSKEYID": "benchmark", "AWSSECRETACCESSKEY": "benchmark"}

@@ -1,8 +1,8 @@
 """SeaweedFS as a mount of remote storage: a cluster that runs already, and what it takes to show a bucket.
 
 `python -m benchmarks.weed serve WEED DIR PORT x 6` starts a cluster and says `ready`.
-`python -m benchmarks.weed mount WEED DIR PORT x 6 ENDPOINT MOUNTPOINT` makes the bucket known to it, mounts it in the
-foreground, and meanwhile lets the cluster bring all content into its volumes (`remote.cache`).
+`python -m benchmarks.weed mount WEED DIR PORT x 6 ENDPOINT MOUNTPOINT` makes the bucket known to it, mounts
+it in the foreground, and meanwhile lets the cluster bring all content into its volumes (`remote.cache`).
 """
 
 import os
@@ -25,11 +25,12 @@ def serve(weed: str, directory: str, ports: list[str]) -> None:
         os.write(1, b"ready\n")
         os._exit(0)
     command = [
-        weed, "-logtostderr=true", "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer",
+        weed, "-logtostderr=true", "server", f"-dir={directory}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1",
         f"-master.port={master}", f"-master.port.grpc={master_grpc}", f"-volume.port={volume}",
         f"-volume.port.grpc={volume_grpc}", f"-filer.port={filer}", f"-filer.port.grpc={filer_grpc}",
         "-volume.allowUntrustedRemoteEndpoints", "-filer.allowUntrustedRemoteEndpoints",
-        "-master.volumeSizeLimitMB=1024", "-master.telemetry=false", "-volume.max=0", "-volume.minFreeSpace=1",
+        "-master.volumeSizeLimitMB=1024", "-master.telemetry=false", "-volume.max=0",
+        "-volume.minFreeSpace=1", "-filer",
     ]  # fmt: skip
     os.execv(weed, command)
 
@@ -51,10 +52,11 @@ def mount(weed: str, directory: str, ports: list[str], endpoint: str, mountpoint
     known = Path(directory) / "known"
     if not known.exists():
         access = "-s3.access_key=benchmark -s3.secret_key=benchmark -s3.region=us-east-1"
+        place = f"-s3.endpoint={endpoint}"
         _shell(
             weed,
             ports,
-            f"remote.configure -name=bench -type=s3 {access} -s3.endpoint={endpoint} -s3.force_path_style=true",
+            f"remote.configure -name=bench -type=s3 {access} {place} -s3.force_path_style=true",
             f"remote.mount -dir={MOUNTED_DIRECTORY} -remote=bench/models/model",
         )
         if os.fork() == 0:

@@ -1,10 +1,11 @@
 import io
+import itertools
 import os
 import sys
 
 import pytest
 
-from benchmarks.measure import gathered
+from benchmarks.loading import gathered
 from benchmarks.models import Shape, make
 from benchmarks.readers import PIECE_BYTES_MAX, READERS, load, shards, whole
 
@@ -26,7 +27,7 @@ def pieces(directory, name):
 def test_pieces_cover_every_tensor_once(model, name):
     for shard in shards(model):
         spans = sorted((start, stop) for path, start, stop in pieces(model, name) if path == shard)
-        assert all(stop == start for (_, stop), (start, _) in zip(spans, spans[1:], strict=False))
+        assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(spans))
         assert shard.stat().st_size == spans[-1][1]
         header_bytes = 8 + int.from_bytes(shard.read_bytes()[:8], "little")
         assert spans[0][0] in (0, header_bytes)
