@@ -1,6 +1,7 @@
 """The command line: `python -m benchmarks --help`."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +40,8 @@ def main(words: list[str] | None = None) -> None:
     if not words or words[0] not in (*COMMANDS, "-h", "--help"):
         words = ["run", *words]
     options = _parser().parse_args(words)
+    # mounts, namespaces and files in memory are to go away, however this ends
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     call: Callable[[argparse.Namespace], int] = options.call
     sys.exit(call(options))
 

@@ -103,6 +103,8 @@ def measure(setting: Setting, work: Path | None = None) -> dict[str, Any]:
     names, left_out = installed(setting.systems, setting.reader)
     for name, reason in left_out.items():
         sys.stderr.write(f"{name:9} left out: {reason}\n")
+    if not names:
+        sys.exit("none of these systems can be measured here")
     outcome = Outcome()
     with place(setting.shape, work) as here:
         expected = truth(here.source, setting.reader)
