@@ -6,8 +6,6 @@ from typing import Any
 
 Json = dict[str, Any]
 OURS = "lazyfs"
-SMALL_READERS = ("random", "headers")
-"""Readers of little: what counts is how long one read takes, not the bytes."""
 
 
 def summary(
@@ -113,14 +111,17 @@ COLUMNS: dict[str, list[Column]] = {
     "warm": [*_TIMES, _RATIO, _FLOOR, *_COSTS],
     "hot": [_TIMES[0], _RATIO, *_COSTS],
 }
-SMALL: list[Column] = [
-    ("all, s", _number("total_s", ".3f")),
-    ("directory, s", _number("ready_s")),
-    ("one, median ms", _number("piece_p50_ms", ".1f")),
-    ("one, 99th of 100 ms", _number("piece_p99_ms", ".1f")),
-    ("lazyfs takes, of this", _number("lazyfs_ratio")),
-    ("peak memory, MB", _number("rss_peak_mb", ".0f")),
-]
+_SOME: list[Column] = [("all, s", _number("total_s", ".3f")), _TIMES[1], _RATIO]
+SMALL: dict[str, list[Column]] = {
+    "headers": [*_SOME, _COSTS[1]],
+    "random": [
+        *_SOME,
+        ("one, median ms", _number("piece_p50_ms", ".1f")),
+        ("one, 99th of 100 ms", _number("piece_p99_ms", ".1f")),
+        _COSTS[1],
+    ],
+}
+"""Readers of little: what counts is how long it takes, not the bytes."""
 
 
 def table(document: Json) -> str:
@@ -131,7 +132,7 @@ def table(document: Json) -> str:
     head = f"{document['reader']}, {document['profile']}: {gb:.2f} GB ({model['kind']}, {files}), "
     parts = [head + f"{document['turns']} turns, {document['machine']['cores']} cores"]
     for phase, rows in document["phases"].items():
-        columns = SMALL if document["reader"] in SMALL_READERS else COLUMNS[phase]
+        columns = SMALL.get(document["reader"], COLUMNS[phase])
         parts += ["", f"**{phase}**{_floor_text(document, phase)}", "", *_lines(rows, columns)]
     parts += [f"left out: {name} ({reason})" for name, reason in document.get("left_out", {}).items()]
     parts += [f"failed: {text}" for text in document["failures"]]

@@ -169,7 +169,7 @@ class ShapedServer:
         self.link, self._address = "namespace", namespace.address
         return namespace.prefix()
 
-    def _start(self, command: list[str], stdout: int | None = None) -> "subprocess.Popen[bytes]":
+    def _start(self, command: list[str], stdout: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.DEVNULL, start_new_session=True
         )
