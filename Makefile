@@ -1,6 +1,8 @@
 # Eight verbs; CI runs the same ones. Everything goes into .venv, and vLLM, which pins half of what there is, into
 # .venv-vllm.
 PYTHON ?= python3
+# What `make bench` measures: main, readers, links, models, all (benchmarks/README.md)
+SET ?= main
 BIN := .venv/bin
 VLLM := .venv-vllm
 export PYTHON
@@ -48,7 +50,7 @@ docs: setup
 bench: setup
 	scripts/install-system bench
 	$(BIN)/pip install --quiet --editable '.[bench]'
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks set $(SET)
 
 clean:
 	rm -rf .venv $(VLLM) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage* dist build

@@ -1,5 +1,6 @@
 """`python -m benchmarks`."""
 
-from benchmarks.cold import main
+from benchmarks.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

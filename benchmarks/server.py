@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from benchmarks.network import Namespace
 from lazyfs.demo.seaweed import free_ports
 from lazyfs.errors import LazyfsError
 
@@ -26,6 +28,7 @@ class Profile:
     """A link: seconds to the first byte, MB/s of one connection and of all (None: as fast as it goes)."""
 
     name: str
+    about: str
     first_byte_s: float = 0.0
     per_connection_mb: int | None = None
     total_mb: int | None = None
@@ -34,10 +37,10 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("unshaped"),
-        Profile("s3", 0.020, 90),
-        Profile("wan", 0.050, 25),
-        Profile("slow", 0.020, None, 100),
+        Profile("unshaped", "as fast as this machine goes"),
+        Profile("s3", "20 ms to the first byte, 90 MB/s per connection", 0.020, 90),
+        Profile("wan", "50 ms to the first byte, 25 MB/s per connection", 0.050, 25),
+        Profile("slow", "20 ms to the first byte, 100 MB/s for all together", 0.020, None, 100),
     )
 }
 
@@ -66,7 +69,7 @@ http {{
         }}
     }}
     server {{
-        listen 127.0.0.1:{port};
+        listen {address}:{port};
         root {root};
         {rate}
         location = / {{ content_by_lua_block {{ ngx.say("<ListAllMyBucketsResult/>") }} }}
@@ -124,45 +127,79 @@ class ShapedServer:
         self._root = root
         self._profile = profile
         self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
-        self._link: subprocess.Popen[str] | None = None
+        self._closing = ExitStack()
+        self._address = "127.0.0.1"
         (self._nginx_port,) = free_ports(1)
         self.port = self._nginx_port
+        self.link = "none"
+        """What shares the rate among all connections: a namespace of the kernel, a relay, or none."""
 
     @property
     def endpoint_url(self) -> str:
         """The S3 endpoint."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def _start_link(self, rate_mb: int) -> None:
-        """Put a link in front that all connections share."""
-        command = [sys.executable, "-m", "lazyfs.demo.link", str(self._nginx_port), str(rate_mb * 1e6)]
-        self._link = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._link.stdout is not None
-        self.port = int(self._link.stdout.readline())
+        return f"http://{self._address}:{self.port}"
 
     def __enter__(self) -> Self:
-        """Start nginx and wait until it answers."""
+        """Start nginx, behind its link, and wait until it answers."""
         program = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
         if program is None:
             raise LazyfsError("nginx is not installed", "apt-get install nginx-light libnginx-mod-http-lua")
         shutil.rmtree(self._directory, ignore_errors=True)  # the log counts this server's bytes only
         self._directory.mkdir(parents=True)
-        config = self._directory / "nginx.conf"
-        config.write_text(self._config())
-        self._process = subprocess.Popen([program, "-c", str(config)], stderr=subprocess.DEVNULL)
+        with self._closing:
+            prefix = self._namespace()
+            config = self._directory / "nginx.conf"
+            config.write_text(self._config())
+            self._start([*prefix, program, "-c", str(config)])
+            self._wait()
+            if self._profile.total_mb is not None and not prefix:
+                self._start_relay(self._profile.total_mb)
+            self._closing = self._closing.pop_all()
+        return self
+
+    def _namespace(self) -> list[str]:
+        """Make a shared link if the profile asks for one; return what a command behind it begins with."""
+        if self._profile.total_mb is None:
+            return []
+        try:
+            namespace = self._closing.enter_context(Namespace(self._profile.total_mb))
+        except OSError as error:
+            sys.stderr.write(f"no link by the kernel, a relay instead: {error}\n")
+            return []
+        self.link, self._address = "namespace", namespace.address
+        return namespace.prefix()
+
+    def _start(self, command: list[str], stdout: int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=stdout, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+
+        def end() -> None:
+            process.terminate()
+            process.wait()
+
+        self._closing.callback(end)
+        return process
+
+    def _wait(self) -> None:
+        """Wait until nginx answers."""
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline_s = time.monotonic() + 10
         while True:
             try:
-                with urllib.request.urlopen(self.endpoint_url, timeout=1):
-                    break
+                with direct.open(self.endpoint_url, timeout=1):
+                    return
             except OSError:
                 if time.monotonic() > deadline_s:
                     raise
                 time.sleep(0.02)
-        if self._profile.total_mb is not None:
-            self._start_link(self._profile.total_mb)
-        return self
+
+    def _start_relay(self, rate_mb: int) -> None:
+        """Put a process in front that all connections share."""
+        command = [sys.executable, "-m", "lazyfs.demo.link", str(self._nginx_port), str(rate_mb * 1e6)]
+        relay = self._start(command, subprocess.PIPE)
+        assert relay.stdout is not None
+        self.port, self.link = int(relay.stdout.readline()), "relay"
 
     def _config(self) -> str:
         entries = []
@@ -182,6 +219,7 @@ class ShapedServer:
             directory=self._directory,
             root=self._root,
             bucket=BUCKET,
+            address=self._address,
             port=self._nginx_port,
             chunk=SENDFILE_CHUNK if rate else "0",
             keys="\n".join(entries),
@@ -200,7 +238,4 @@ class ShapedServer:
 
     def __exit__(self, *_: object) -> None:
         """Stop nginx, and the link."""
-        for process in (self._process, self._link):
-            if process is not None:
-                process.terminate()
-                process.wait()
+        self._closing.close()
