@@ -358,7 +358,7 @@ class MountOptions(CacheOptions):
         "TIME",
     )
     read_ahead: int = _option(
-        "1MiB",
+        "8MiB",
         "The kernel's read-ahead on the mount. Setting it needs root.",
         parse_size,
         "SIZE",

@@ -24,6 +24,8 @@ BLOCK_S = 0.25
 SLOW_FACTOR = 4
 GLANCE_S, LOOK_S = 0.03, 0.25
 """How long the rate is measured while it may still grow by itself, and else."""
+GLANCE_BYTES = 2 << 20
+"""And until each connection has brought so much: what comes first may have waited in some buffer."""
 SETTLE_S, TRIAL_S_MAX = 0.1, 1.0
 FIRST_TRIAL_S = 0.4
 """No trial before that, counted from the first bytes: on a slow link it would delay the first tensor."""
@@ -85,7 +87,9 @@ class Concurrency:
             rate = (received_bytes - self._began[1]) / elapsed_s
             if self._trial is not None:
                 self._judge(self._trial, rate, now_s, last=elapsed_s >= LOOK_S)
-            elif elapsed_s >= self._look_s:
+            elif elapsed_s >= self._look_s and (
+                received_bytes - self._began[1] >= self.limit * GLANCE_BYTES or elapsed_s >= LOOK_S
+            ):
                 self._began = None
                 self._decide(rate, now_s, spare_cpu)
 

@@ -1,12 +1,15 @@
 """What to fetch before anybody asks: the order of warm-up, and read-ahead in front of each stream.
 
 Warm-up goes through small files and the head of every large weight file first, because an engine reads all of
-those before any weight; then through the weight files in natural order. A demand miss re-aims it: the
-rest of that file from there, the following files, then what was skipped.
+those before any weight; then through the weight files in natural order. A stream that misses re-aims
+it: the rest of that file from there, the following files, then what was skipped.
 
 Read-ahead knows *streams*, not handles: tensor-parallel ranks and files of mixed dtypes read one file in
-several places at once, each moving forward. A stream proposes nothing until it has moved, so random reads
-cost nothing extra; then it proposes a window that doubles while it goes on.
+several places at once. A stream moves forward or backward: where source and target lie alike within their
+pages, memcpy(3) begins with the end of what it copies and goes down, tensor after tensor. A stream proposes
+nothing until it has moved, so random reads cost nothing extra; then a window that doubles while it
+goes on. What was read already is not proposed: the kernel has it, and until a miss says otherwise nobody will
+ask again. Blocks that nobody asks for fill the memory, and are read from disk for nothing.
 """
 
 import re
@@ -32,8 +35,10 @@ WEIGHTS = ".safetensors"
 OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack")
 """The same weights in another format, when there are safetensors: warmed up last."""
 STREAMS_MAX = 16
-CONFIRM_BYTES = 3 << 20
-"""A stream that has moved this far is believed. The kernel asks for less when somebody reads a header."""
+CONFIRM_BYTES = 12 << 20
+"""A stream that has moved this far is believed, with small blocks earlier (`CONFIRM_BLOCKS`). The kernel asks
+for 8 MiB when somebody only looks at a header that is mapped."""
+CONFIRM_BLOCKS = 1.5
 HEAD_BYTES = 1 << 20
 """What the kernel asks for when the front of a file is mapped; headers are smaller."""
 HEADS_BYTES_MAX = 32 << 20
@@ -43,17 +48,48 @@ HEAD_BYTES_MIN = 64 << 10
 
 @dataclass(slots=True)
 class _Stream:
-    position: int
+    """Bytes `low` up to `high` were read by it, more or less."""
+
+    low: int
+    high: int
     moved_bytes: int = 0
+    forward: bool = True
+    missed: bool = False
+    """Whether it has waited for a block nobody had asked for since warm-up was aimed at it."""
     window: int = 1
-    proposed: int = 0
-    """Blocks before this one were proposed already."""
+    proposed: int | None = None
+    """The block farthest ahead that was proposed already."""
+
+    def extend(self, span: ByteRange) -> None:
+        """Take note of a read that belongs to it."""
+        up, down = span.stop > self.high, span.start < self.low
+        if up not in {down, self.forward}:
+            self.forward, self.window, self.proposed = up, 1, None
+        self.low, self.high = min(self.low, span.start), max(self.high, span.stop)
+        self.moved_bytes += span.size_bytes
+
+    def propose(self, block_bytes: int, count: int, window_max: int) -> range:
+        """Return the blocks ahead of it that it has not proposed yet, nearest first."""
+        if self.forward:
+            at = max(self.high - 1, 0) // block_bytes
+            first = at + 1 if self.proposed is None else max(self.proposed, at) + 1
+            found = range(first, min(at + 1 + self.window, count))
+        else:
+            at = self.low // block_bytes
+            first = at - 1 if self.proposed is None else min(self.proposed, at) - 1
+            found = range(first, max(at - 1 - self.window, -1), -1)
+        if found:
+            self.proposed = found[-1]
+            self.window = min(self.window * 2, window_max)
+        return found
 
 
 @dataclass(slots=True)
 class _File:
     size_bytes: int
     seen: bytearray
+    unread: list[int]
+    """Bytes of each block that no reader was given."""
     streams: deque[_Stream] = field(default_factory=deque)
 
 
@@ -74,7 +110,9 @@ class Planner:
         self._window_blocks = window_blocks
         self._policy = policy
         self._files = {
-            inode: _File(blob.size_bytes, bytearray(grid.count(blob.size_bytes)))
+            inode: _File(
+                blob.size_bytes, bytearray(grid.count(blob.size_bytes)), _sizes(grid, blob.size_bytes)
+            )
             for inode, blob in blobs.items()
         }
         self._order = warm_order(blobs)
@@ -136,26 +174,33 @@ class Planner:
     def observe(self, inode: int, span: ByteRange, *, missed: bool) -> tuple[BlockKey, ...]:
         """Take note of a read; return the blocks to read ahead, nearest first.
 
-        `missed` says that the reader had to wait for a block nobody had asked for: warm-up goes on from
-        there.
+        `missed` says that the reader had to wait for a block nobody had asked for: once its stream is
+        believed, and moves forward, warm-up goes on from there. Not at once, see the module's docstring:
+        warm-up that went to the end of a tensor left out what was read next.
         """
         file = self._files[inode]
         block = self._grid.block_bytes
         if self._policy is Policy.FILE and inode not in self._warm:
             self._warm.add(inode)
             self._exhausted = False
-        if missed:
-            self._aim = (self._rank[inode], span.start // block)
+        self._take_note(file, span, missed=missed)
         stream = self._follow(file, span)
-        if stream.moved_bytes < min(CONFIRM_BYTES, block):
+        stream.missed |= missed
+        if stream.moved_bytes < min(CONFIRM_BYTES, CONFIRM_BLOCKS * block):
             return ()
-        current = max(span.stop - 1, 0) // block
-        first = max(stream.proposed, current + 1)
-        stop = min(current + 1 + stream.window, len(file.seen))
-        if first < stop:
-            stream.proposed = stop
-            stream.window = min(stream.window * 2, self._window_blocks)
-        return tuple(BlockKey(inode, index) for index in range(first, stop))
+        if stream.missed and stream.forward:
+            stream.missed = False
+            self._aim = (self._rank[inode], span.start // block)
+        found = stream.propose(block, len(file.seen), self._window_blocks)
+        return tuple(BlockKey(inode, index) for index in found if file.unread[index] > 0)
+
+    def _take_note(self, file: _File, span: ByteRange, *, missed: bool) -> None:
+        """Count what is read; forget it all when the kernel asks again for what it was given."""
+        cuts = list(self._grid.cover(span))
+        if missed and any(file.unread[cut.index] <= 0 for cut in cuts):
+            file.unread = _sizes(self._grid, file.size_bytes)
+        for cut in cuts:
+            file.unread[cut.index] -= cut.stop - cut.start
 
     def _follow(self, file: _File, span: ByteRange) -> _Stream:
         """Return the stream this read continues, moved on; or a new one.
@@ -164,15 +209,18 @@ class Planner:
         """
         near = self._grid.block_bytes
         for stream in file.streams:
-            if abs(span.start - stream.position) <= near:
-                stream.moved_bytes += span.size_bytes
-                stream.position = max(stream.position, span.stop)
+            if abs(span.start - stream.high) <= near or abs(span.stop - stream.low) <= near:
+                stream.extend(span)
                 return stream
-        stream = _Stream(span.stop, span.size_bytes)
+        stream = _Stream(span.start, span.stop, span.size_bytes)
         file.streams.appendleft(stream)
         if len(file.streams) > STREAMS_MAX:
             file.streams.pop()
         return stream
+
+
+def _sizes(grid: Grid, size_bytes: int) -> list[int]:
+    return [grid.span(size_bytes, index).size_bytes for index in range(grid.count(size_bytes))]
 
 
 def large_weights(blobs: dict[int, BlobRef], block_bytes: int) -> list[int]:

@@ -1,6 +1,7 @@
 """What can only be tuned after the mount, through sysfs: the kernel's read-ahead.
 
-Its default of 128 KiB makes requests of 128 KiB; with 1 MiB one thread of Python serves three times as much.
+Its default of 128 KiB makes requests of 128 KiB; with 1 MiB one thread of Python serves three times as much,
+and with 8 MiB several requests are on their way while a reader copies (docs/adr/0009).
 (The number of background requests is set in the reply to INIT, see `wire.adjust_init`.)
 """
 

@@ -45,6 +45,8 @@ STORED_IDLE_S = 3.0
 """An untouched block that can be read back from disk leaves memory after this long."""
 ANY_IDLE_S = 60.0
 """One that cannot leaves after this long."""
+PATIENCE_S = 3.0
+"""How long a read behind a header waits like one that nobody waits for (`BlockLoader.demand`)."""
 HEAD_PATIENCE_S = 1.0
 """How long a first block waits for a head that is under way, rather than fetch the same bytes again."""
 TICK_S = 1.0
@@ -104,23 +106,28 @@ class BlockLoader:
         """Return the block if its bytes before `stop` are in memory."""
         return self._memory.peek(key, stop)
 
-    def demand(self, key: BlockKey, stop: int) -> tuple[Flight, bool]:
+    def demand(self, key: BlockKey, stop: int, *, patient: bool = True) -> tuple[Flight, bool]:
         """Have a block that is not in memory fetched first, its bytes before `stop` at least.
 
         Returns its flight, or that of its blob's head if it is under way and enough; and whether it is new.
+        When somebody maps a file and looks at its header, the kernel asks for much that lies behind it, and
+        nobody waits for that: behind a head the first block gets warm-up's urgency, of a `patient` reader.
 
         Raises:
             BlobChanged: when the blob is known to have changed, and the store has not got this block of it.
 
         """
-        new = key not in self._flights
-        if new and key.index == 0:
+        flight, urgency = self._flights.get(key), Urgency.DEMAND
+        new = flight is None
+        if key.index == 0:
             head = BlockKey(key.inode, HEAD)
-            if head in self._flights and stop <= self._blobs.span(head).size_bytes:
+            if new and head in self._flights and stop <= self._blobs.span(head).size_bytes:
                 return self._request(head, Urgency.DEMAND), False
+            behind = head in self._flights or head in self._memory or (flight and flight.adopted_bytes)
+            urgency = Urgency.WARMUP if patient and behind else Urgency.DEMAND
         if new and key.inode in self._changed and not self._stored(key):
             raise copy.copy(self._changed[key.inode])
-        return self._request(key, Urgency.DEMAND), new
+        return self._request(key, urgency), new and urgency is Urgency.DEMAND
 
     def _stored(self, key: BlockKey) -> bool:
         return key.index != HEAD and self._has(key)
@@ -133,9 +140,14 @@ class BlockLoader:
 
         """
         # It may have left memory between its landing and our turn: after every await, look again.
+        patient = True
         while (block := self.peek(key, stop)) is None:
-            flight, _ = self.demand(key, stop)
-            await flight.reach(stop)
+            flight, _ = self.demand(key, stop, patient=patient)
+            with trio.move_on_after(
+                float("inf") if flight.urgency is Urgency.DEMAND else PATIENCE_S
+            ) as waiting:
+                await flight.reach(stop)
+            patient = not waiting.cancelled_caught
         return block
 
     def served(self, key: BlockKey, count_bytes: int) -> None:
@@ -170,7 +182,7 @@ class BlockLoader:
 
     async def run(self) -> None:
         """Fly until cancelled."""
-        self.hint(self._warmer.first(), Urgency.WARMUP)
+        self.hint(self._warmer.first(), Urgency.READAHEAD)
         lanes = Lanes(
             self._fetcher,
             self._tower,

@@ -113,7 +113,8 @@ def test_a_demand_miss_re_aims_to_the_rest_of_that_file_then_the_next_then_what_
     found = planner(blobs)
     assert [(100, 0), (100, 1)] == [(k.inode, k.index) for k in (found.next_warm() for _ in range(2)) if k]
 
-    found.observe(101, span(2), missed=True)
+    found.observe(101, span(1.5, 0.5), missed=True)
+    found.observe(101, span(2), missed=False)
 
     after = [(101, 2), (101, 3), (102, 0), (102, 1), (102, 2), (100, 2), (100, 3), (101, 0), (101, 1)]
     assert after == drained(found)
@@ -153,7 +154,7 @@ def test_policy_file_warms_up_what_was_read_from_and_policy_demand_nothing():
     by_file.observe(101, span(1), missed=True)
     by_demand.observe(101, span(1), missed=True)
 
-    assert [(101, 1), (101, 2), (101, 0)] == drained(by_file)
+    assert [(101, 0), (101, 1), (101, 2)] == drained(by_file)
     assert [] == drained(by_demand)
 
 
@@ -205,6 +206,36 @@ def test_several_streams_in_one_file_are_each_read_ahead():
 
     for start in (0, 30, 60, 90):
         assert set(range(start + 2, start + 8)) <= proposed
+
+
+def test_a_scan_from_the_end_is_read_ahead_downwards_each_block_once():
+    found = planner(model(a__safetensors=20))
+    steps = [span(place / 2, 0.5) for place in range(39, 10, -1)]
+
+    keys = proposals(found, 100, steps)
+
+    assert keys == sorted(keys, reverse=True)
+    assert len(keys) == len(set(keys))
+    assert set(range(6)) & set(keys)
+    assert not set(range(18, 20)) & set(keys)
+
+
+def test_what_was_read_is_not_read_ahead_until_the_kernel_asks_for_it_again():
+    found = planner(model(a__safetensors=12))
+    for block in range(12):
+        found.observe(100, span(block), missed=False)
+
+    assert () == found.observe(100, span(2), missed=False) + found.observe(100, span(3), missed=False)
+
+    found.observe(100, span(2), missed=True)
+    assert found.observe(100, span(3), missed=False)
+
+
+def test_a_touch_far_ahead_does_not_re_aim():
+    found = planner(model(a__safetensors=30))
+    found.observe(100, span(20, 0.1), missed=True)
+
+    assert (100, 0) == drained(found)[0]
 
 
 def test_streams_are_bounded_and_the_oldest_is_forgotten():

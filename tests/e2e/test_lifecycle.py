@@ -35,7 +35,7 @@ def test_the_directory_is_there_and_is_what_it_says(hosted, endpoint, mnt, cache
         )
         assert status["ready_after_s"] < 5
         assert [] == status["untuned"]
-        assert "1024" == _sys(f"/sys/class/bdi/{found.device}/read_ahead_kb")
+        assert "8192" == _sys(f"/sys/class/bdi/{found.device}/read_ahead_kb")
 
 
 def _sys(path):
