@@ -5,8 +5,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from lazyfs.core.blob import HEAD, PAGE_BYTES, BlockKey, ByteRange
+from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.plan import Policy
 from lazyfs.errors import SourceUnavailable
+from lazyfs.streaming.loader import PATIENCE_S
 from lazyfs.telemetry.metrics import FETCH_BYTES
 from tests.streaming.rig import BLOCK, Rig
 
@@ -105,6 +107,26 @@ async def test_beyond_the_head_a_reader_gets_the_block(contents):
     async with rig.running():
         expected = contents[FILES[3]][: PAGE_BYTES + 1]
         assert expected == await rig.reader.read(FILES[3], ByteRange(0, PAGE_BYTES + 1))
+
+
+async def test_what_lies_behind_a_header_is_not_urgent_until_it_has_been_waited_for(contents, mock_clock):
+    mock_clock.autojump_threshold = 0
+    rig = Rig(contents, policy=Policy.MODEL, connections=1, head_bytes=PAGE_BYTES)
+
+    async def speculation_is_stuck(flight):
+        if flight.urgency is not Urgency.DEMAND:
+            await trio.sleep_forever()
+
+    rig.fetcher.network = speculation_is_stuck
+    async with rig.running():
+        await trio.sleep(0.01)
+        await rig.reader.read(*header(FILES[3]))
+        began_s = trio.current_time()
+
+        whole = await rig.reader.read(FILES[3], ByteRange(0, BLOCK))
+
+        assert contents[FILES[3]][:BLOCK] == whole
+        assert PATIENCE_S == pytest.approx(trio.current_time() - began_s)
 
 
 async def test_a_head_that_comes_after_its_block_takes_no_memory(contents):
