@@ -233,11 +233,16 @@ def large_weights(blobs: dict[int, BlobRef], block_bytes: int) -> list[int]:
 
 
 def head_bytes(blobs: dict[int, BlobRef], block_bytes: int, memory_bytes: int) -> int:
-    """Return how large the heads are, all together at most an eighth of the memory; 0 for none at all."""
+    """Return how large the heads are; 0 for none at all.
+
+    All together they take at most an eighth of the memory, and leave room for a block: they stay until their
+    blobs' first blocks come, which must be able to.
+    """
     count = len(large_weights(blobs, block_bytes)) - 1
     if count < 1 or block_bytes < 2 * HEAD_BYTES:
         return 0
-    share = min(HEADS_BYTES_MAX, memory_bytes // 8) // count
+    room_bytes = max(0, memory_bytes - memory_bytes // 8 - block_bytes)
+    share = min(HEADS_BYTES_MAX, memory_bytes // 8, room_bytes) // count
     size = min(HEAD_BYTES, share // PAGE_BYTES * PAGE_BYTES)
     return size if size >= HEAD_BYTES_MIN else 0
 

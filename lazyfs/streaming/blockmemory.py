@@ -23,6 +23,8 @@ class BlockMemory:
         self.ledger = ledger
         self._buffers = buffers or Buffers()
         self._blocks: dict[BlockKey, Block] = {}
+        self._head_served: dict[int, int] = {}
+        """Bytes of first blocks, by inode, that readers got before the blocks were there."""
 
     def __contains__(self, key: BlockKey) -> bool:
         return key in self._blocks
@@ -75,9 +77,22 @@ class BlockMemory:
 
         For the ledger it stays in flight: whatever comes, it does not leave before it was of use.
         """
-        first = self._blocks.get(BlockKey(key.inode, 0))
-        if first is not None and first.filled_bytes:
+        first, head = self._blocks.get(BlockKey(key.inode, 0)), self._blocks.get(key)
+        if first is not None and head is not None and first.filled_bytes >= head.size_bytes:
             self.drop(key)
+
+    def served(self, key: BlockKey, count_bytes: int) -> bool:
+        """Say that a reader got so many of a block's bytes; return whether all of it has been read now."""
+        if key.index == 0 and key not in self._blocks:
+            self._head_served[key.inode] = self._head_served.get(key.inode, 0) + count_bytes
+        return self.ledger.touch(key, count_bytes, trio.current_time())
+
+    def landed(self, key: BlockKey) -> None:
+        """Say that all of a block is here, and so its blob's head has had its use."""
+        self.ledger.land(key, trio.current_time())
+        early_bytes = self._head_served.pop(key.inode, 0) if key.index == 0 else 0
+        if early_bytes:
+            self.ledger.touch(key, early_bytes, trio.current_time())
 
     def drop(self, key: BlockKey) -> None:
         """Take a block out of memory, wherever it is in its life, if it is there."""
@@ -88,6 +103,14 @@ class BlockMemory:
     def _let_go(self, key: BlockKey) -> None:
         """Forget a block; its memory may be used again once nobody sees it."""
         self._buffers.give(self._blocks.pop(key))
+
+    def drop_a_head(self) -> bool:
+        """Let go of a head that has landed; return whether there was one."""
+        for key, head in self._blocks.items():
+            if key.index == HEAD and head.filled_bytes == head.size_bytes:
+                self.drop(key)
+                return True
+        return False
 
     def drop_idle(self, stored_before_s: float, any_before_s: float) -> None:
         """Let go of what nobody uses (`Ledger.idle`)."""

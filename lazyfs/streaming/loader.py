@@ -45,7 +45,7 @@ STORED_IDLE_S = 3.0
 """An untouched block that can be read back from disk leaves memory after this long."""
 ANY_IDLE_S = 60.0
 """One that cannot leaves after this long."""
-PATIENCE_S = 3.0
+PATIENCE_S = 1.0
 """How long a read behind a header waits like one that nobody waits for (`BlockLoader.demand`)."""
 HEAD_PATIENCE_S = 1.0
 """How long a first block waits for a head that is under way, rather than fetch the same bytes again."""
@@ -121,13 +121,17 @@ class BlockLoader:
         new = flight is None
         if key.index == 0:
             head = BlockKey(key.inode, HEAD)
-            if new and head in self._flights and stop <= self._blobs.span(head).size_bytes:
+            waits = flight is None or flight.block is None
+            if waits and head in self._flights and stop <= self._blobs.span(head).size_bytes:
                 return self._request(head, Urgency.DEMAND), False
             behind = head in self._flights or head in self._memory or (flight and flight.adopted_bytes)
             urgency = Urgency.WARMUP if patient and behind else Urgency.DEMAND
         if new and key.inode in self._changed and not self._stored(key):
             raise copy.copy(self._changed[key.inode])
-        return self._request(key, urgency), new and urgency is Urgency.DEMAND
+        flight = self._request(key, urgency)
+        # Whoever comes late still gets the whole deadline.
+        flight.deadline_at_s = trio.current_time() + self._limits.read_deadline_s
+        return flight, new and urgency is Urgency.DEMAND
 
     def _stored(self, key: BlockKey) -> bool:
         return key.index != HEAD and self._has(key)
@@ -152,7 +156,7 @@ class BlockLoader:
 
     def served(self, key: BlockKey, count_bytes: int) -> None:
         """Say that a reader was given so many of the block's bytes."""
-        if self._ledger.touch(key, count_bytes, trio.current_time()):
+        if self._memory.served(key, count_bytes):
             self.stir()
 
     def hint(self, keys: Iterable[BlockKey], urgency: Urgency) -> None:
@@ -170,9 +174,6 @@ class BlockLoader:
         if flight is None:
             tier = Tier.DISK if self._stored(key) else Tier.NETWORK
             flight = self._flights[key] = Flight(key, urgency, tier, now_s, deadline_at_s)
-        elif urgency is Urgency.DEMAND:
-            # Whoever comes late still gets the whole deadline.
-            flight.deadline_at_s = deadline_at_s
         flight.urgency = min(flight.urgency, urgency)
         self._warmer.mark(key)
         pool = self._pools[flight.tier]
@@ -226,20 +227,22 @@ class BlockLoader:
             if found is not None and self._admit(*found):
                 pool.queue.take(allowed)
                 return self._flights[found[0]]
+            if found is not None and found[1] is not Urgency.DEMAND and self._flights[found[0]].waiting:
+                # There is no room for speculation now; but this one somebody waits for.
+                pool.queue.request(found[0], Urgency.DEMAND)
+                continue
             await pool.rest(least)
 
     def _needless(self, key: BlockKey) -> bool:
         """Tell whether it is a head that its first block has overtaken."""
-        first = BlockKey(key.inode, 0)
-        overtaken = key.index == HEAD and (first in self._memory or first in self._flights)
+        overtaken = key.index == HEAD and BlockKey(key.inode, 0) in self._memory
         return overtaken and not self._flights[key].waiting
 
     def _admit(self, key: BlockKey, urgency: Urgency) -> bool:
         """Give the flight its memory, if there is room."""
         flight, size = self._flights[key], self._blobs.span(key).size_bytes
         victims = self._memory.admit(key, size, urgency)
-        while victims is None and urgency is Urgency.DEMAND and self._resting:
-            self._unload(self._resting.popitem()[1])
+        while victims is None and urgency is Urgency.DEMAND and self._make_room():
             victims = self._memory.admit(key, size, urgency)
         if victims is None:
             return False
@@ -250,10 +253,17 @@ class BlockLoader:
         flight.block = self._memory.take(key, size)
         return flight.block is not None
 
+    def _make_room(self) -> bool:
+        """Take memory from a flight that waits to be tried again, or from a head: demand must get on."""
+        if self._resting:
+            self._unload(self._resting.popitem()[1])
+            return True
+        return self._memory.drop_a_head()
+
     def _unload(self, flight: Flight) -> None:
         """Take a flight's memory away, and what had landed in it."""
         if flight.block is not None:
-            flight.block = None
+            flight.block, flight.adopted_bytes = None, 0
             self._memory.drop(flight.key)
 
     def _land(self, flight: Flight) -> None:
@@ -266,11 +276,15 @@ class BlockLoader:
         self._meter.add(FETCH_REQUESTS, label=flight.tier)
         self._meter.add(FETCH_BYTES, block.size_bytes - flight.adopted_bytes, flight.tier)
         self._meter.observe(FETCH_SECONDS, now_s - flight.began_at_s, flight.tier)
-        if key.index == HEAD:
-            self._memory.keep_head(key)
-        else:
-            self._ledger.land(key, now_s)
+        if key.index != HEAD:
+            self._memory.landed(key)
             self._keep(flight, block)
+            if key.index == 0 and BlockKey(key.inode, HEAD) not in self._flights:
+                self._memory.drop(BlockKey(key.inode, HEAD))
+        elif self._has(BlockKey(key.inode, 0)):
+            self._memory.drop(key)
+        else:
+            self._memory.keep_head(key)
         self.stir()
 
     def _keep(self, flight: Flight, block: Block) -> None:

@@ -82,9 +82,12 @@ class IdleShare:
         self._before = self._read()
 
     def _read(self) -> tuple[int, int]:
-        with self._file.open() as lines:
-            ticks = [int(field) for field in lines.readline().split()[1:9]]
-        return ticks[3] + ticks[4], sum(ticks)
+        try:
+            with self._file.open() as lines:
+                ticks = [int(field) for field in lines.readline().split()[1:9]]
+            return ticks[3] + ticks[4], sum(ticks)
+        except (OSError, ValueError, IndexError):
+            return 0, 0  # a container may show something else there, or nothing
 
     def spare(self) -> bool:
         """Tell whether there is some to receive with."""

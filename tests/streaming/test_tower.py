@@ -77,3 +77,12 @@ def test_the_share_of_idle_cpu_time_is_since_the_last_question(tmp_path, idle_ti
 
     assert expected is share.spare()
     assert share.spare() is False
+
+
+def test_a_machine_that_does_not_tell_has_no_spare_cpu_time(tmp_path):
+    file = tmp_path / "stat"
+    file.write_text("cpu 1 2 3 4 5 6 7 8 9 10\n")
+    share = IdleShare(file)
+    file.unlink()
+
+    assert share.spare() is False
