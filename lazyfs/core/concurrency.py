@@ -9,7 +9,8 @@ with few, and the rate decides:
 * Else, and beyond that, twice as many are tried now and then, if there is CPU time left to receive with. They
   stay if the rate grows; if not, the next trial is later.
 * Half, when a block takes many times as long as it should: the link has become slow.
-* Half, at once and for a while, when the source says that it is asked too often.
+* Half, at once and for a while, when the source says that it is asked too often. After that there are more
+  only by trials.
 """
 
 from collections.abc import Callable
@@ -52,6 +53,8 @@ class Concurrency:
         self.limit = fewest
         self.most = most
         self._fewest = fewest
+        self._enough = min(ENOUGH, most)
+        """Up to so many without a trial."""
         self._block_bytes = block_bytes
         self._trial: _Trial | None = None
         self._began: tuple[float, int] | None = None
@@ -97,16 +100,15 @@ class Concurrency:
         """Say that the source refused a request for coming too often."""
         if self.fixed or now_s < self._throttled_at_s + MOMENT_S:
             return
-        self.limit = max(1, self.limit // 2)
+        self.limit = self._enough = max(1, self.limit // 2)
         self._trial, self._throttled_at_s = None, now_s
         self._quiet_until_s = now_s + THROTTLED_HOLD_S
 
     def _decide(self, rate: float, now_s: float, spare_cpu: Callable[[], bool]) -> None:
         spare = spare_cpu()  # asked every time: it tells about the time since it was asked last
         in_time = int(rate * BLOCK_S / self._block_bytes)
-        enough = min(ENOUGH, self.most)
-        if self.limit < min(in_time, enough):
-            self.limit = min(in_time, enough)
+        if self.limit < min(in_time, self._enough):
+            self.limit = min(in_time, self._enough)
             return
         if self._next_trial_s is not None and now_s >= self._next_trial_s:
             self._look_s = LOOK_S

@@ -110,6 +110,16 @@ def test_refusals_of_one_moment_halve_once_and_hold():
     assert found.limit == ENOUGH // 4
 
 
+def test_after_a_refusal_it_does_not_leap_back_to_what_was_refused():
+    found = Concurrency(BLOCK)
+    play(found, per_connection(90 * MB), 0.3)
+    found.throttled(1.0)
+
+    limits = play(found, per_connection(90 * MB), THROTTLED_HOLD_S + 5, spare_cpu=False, start_s=1.0)
+
+    assert set(limits) == {ENOUGH // 2}
+
+
 def test_it_grows_again_after_it_was_throttled():
     found = Concurrency(BLOCK)
     found.throttled(0.0)
