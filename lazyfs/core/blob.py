@@ -73,6 +73,11 @@ class BlockKey:
     inode: int
     index: int
 
+    @property
+    def place(self) -> str:
+        """What people are told: the index, or `head`."""
+        return "head" if self.index == HEAD else str(self.index)
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lazyfs import __version__
 from lazyfs.cache.store import Store
-from lazyfs.core.blob import HEAD, BlockKey
+from lazyfs.core.blob import BlockKey
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.ledger import Ledger
 from lazyfs.core.manifest import Manifest
@@ -125,8 +125,7 @@ class Reporter:
         if flight is None:
             return ""
         name = self._loader.name_of(flight.key)
-        part = "head" if flight.key.index == HEAD else f"block {flight.key.index}"
-        text = f"{name} {part} from {flight.tier}"
+        text = f"{name} block {flight.key.place} from {flight.tier}"
         return f"{text}, try {flight.attempt + 1}: {self._loader.last_error}" if flight.attempt else text
 
     def gauges(self) -> Mapping[tuple[Metric, str], float]:

@@ -7,7 +7,7 @@ this shell moves flights between them. Everything between two awaits is atomic; 
 import contextlib
 import copy
 import logging
-import random
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -23,6 +23,7 @@ from lazyfs.streaming.fetcher import Blobs, Fetcher
 from lazyfs.streaming.flight import Block, Flight, Tier
 from lazyfs.streaming.lanes import Desk, Lanes
 from lazyfs.streaming.pool import Pool
+from lazyfs.streaming.retries import Retries
 from lazyfs.streaming.tower import Tower
 from lazyfs.streaming.traffic import Traffic
 from lazyfs.streaming.warmer import Warmer
@@ -86,11 +87,9 @@ class BlockLoader:
         self._flights: dict[BlockKey, Flight] = {}
         self._tower = Tower(limits.concurrency, blobs.grid.block_bytes, self._pools[Tier.NETWORK].stir_all)
         self.traffic = Traffic(self._flights, self._pools, limits.concurrency)
-        self._resting: dict[BlockKey, Flight] = {}
-        """Flights that wait to be tried again, and keep what has landed of their blocks."""
+        self._retries = Retries(limits.backoff, self._try_again)
         self._changed: dict[int, BlobChanged] = {}
         self._landed: set[BlockKey] = set()
-        self._retries: trio.Nursery | None = None
         self.landed_bytes = 0
         """Bytes of distinct blocks that came from the network."""
         self.last_error = ""
@@ -147,9 +146,8 @@ class BlockLoader:
         patient = True
         while (block := self.peek(key, stop)) is None:
             flight, _ = self.demand(key, stop, patient=patient)
-            with trio.move_on_after(
-                float("inf") if flight.urgency is Urgency.DEMAND else PATIENCE_S
-            ) as waiting:
+            urgent = flight.urgency is Urgency.DEMAND
+            with trio.move_on_after(math.inf if urgent else PATIENCE_S) as waiting:
                 await flight.reach(stop)
             patient = not waiting.cancelled_caught
         return block
@@ -190,7 +188,7 @@ class BlockLoader:
             Desk(self._board, self._adopt_head, self._land, self._repair, self._trouble),
         )
         async with trio.open_nursery() as nursery:
-            self._retries = nursery
+            await nursery.start(self._retries.run)
             nursery.start_soon(lanes.run)
             nursery.start_soon(self._tower.run)
             nursery.start_soon(self._trim)
@@ -255,8 +253,9 @@ class BlockLoader:
 
     def _make_room(self) -> bool:
         """Take memory from a flight that waits to be tried again, or from a head: demand must get on."""
-        if self._resting:
-            self._unload(self._resting.popitem()[1])
+        resting = self._retries.take_one()
+        if resting is not None:
+            self._unload(resting)
             return True
         return self._memory.drop_a_head()
 
@@ -332,33 +331,26 @@ class BlockLoader:
         error.__traceback__ = error.__context__ = error.__cause__ = None
         self._meter.add(ERRORS, label=error.kind())
         self.last_error = str(error)
-        hint_s = error.retry_after_s if isinstance(error, SourceThrottled) else None
         if isinstance(error, SourceThrottled):
             self._tower.throttled()
-        delay_s = self._limits.backoff.delay_s(flight.attempt, random.random(), hint_s)  # noqa: S311
-        if error.retryable and trio.current_time() + delay_s < flight.deadline_at_s:
-            flight.attempt += 1
-            self._meter.add(RETRIES)
-            log.info(
-                "fetch_retry blob=%r attempt=%d delay_s=%.2f error=%r", *self._about(flight, delay_s, error)
-            )
-            # Others may need the memory meanwhile: at once if nothing has landed in it, or when they ask.
-            if flight.block is not None and not flight.block.filled_bytes:
-                self._unload(flight)
-                self.stir()
-            else:
-                self._resting[flight.key] = flight
-            assert self._retries is not None
-            self._retries.start_soon(self._again, flight, delay_s)
-        else:
+        delay_s = self._retries.delay_s(flight, error)
+        if delay_s is None:
             self._fail(flight, error)
+            return
+        flight.attempt += 1
+        self._meter.add(RETRIES)
+        log.info(
+            "fetch_retry blob=%r attempt=%d delay_s=%.2f error=%r",
+            self.name_of(flight.key), flight.attempt, delay_s, str(error),
+        )  # fmt: skip
+        # Others may need the memory meanwhile: at once if nothing has landed in it, or when they ask.
+        if flight.block is not None and not flight.block.filled_bytes:
+            self._unload(flight)
+            self.stir()
+        self._retries.later(flight, delay_s)
 
-    def _about(self, flight: Flight, delay_s: float, error: LazyfsError) -> tuple[str, int, float, str]:
-        return self.name_of(flight.key), flight.attempt, delay_s, str(error)
-
-    async def _again(self, flight: Flight, delay_s: float) -> None:
-        await trio.sleep(delay_s)
-        self._resting.pop(flight.key, None)
+    def _try_again(self, flight: Flight) -> None:
+        """Have a flight that has rested fly again."""
         pool = self._pools[flight.tier]
         if flight.block is not None:
             pool.returning.append(flight)
@@ -382,8 +374,8 @@ class BlockLoader:
         elif not isinstance(error, BlobChanged):
             self._warmer.failed(key)
         log.error(
-            "fetch_failed blob=%r block=%d kind=%s error=%r",
-            self.name_of(key), key.index, error.kind(), str(error),
+            "fetch_failed blob=%r block=%s kind=%s error=%r",
+            self.name_of(key), key.place, error.kind(), str(error),
         )  # fmt: skip
         self.stir()
 

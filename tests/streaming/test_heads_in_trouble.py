@@ -175,9 +175,9 @@ async def test_bytes_that_were_adopted_and_lost_again_are_not_subtracted(content
 
     rig.fetcher.network = net
     async with rig.running():
-        while not rig.loader._resting:
+        while not rig.loader._retries._resting:
             await trio.sleep(0.005)
-        rig.loader._unload(rig.loader._resting.popitem()[1])  # as _admit does
+        rig.loader._unload(rig.loader._retries.take_one())  # as _admit does
         await trio.sleep(50)
         assert rig.loader._flights[key].filled_bytes == 0
         assert rig.loader.traffic.arriving_bytes >= 0
