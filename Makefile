@@ -1,13 +1,22 @@
-# Eight verbs; CI runs the same ones. Everything goes into .venv, and vLLM, which pins half of what there is, into
+# Nine verbs; CI runs the same ones. Everything goes into .venv, and vLLM, which pins half of what there is, into
 # .venv-vllm.
 PYTHON ?= python3
 # What `make bench` measures: main, readers, links, models, all (benchmarks/README.md)
 SET ?= main
+# What `make chaos` plays: so many seconds of everything at once, kills, upgrades, reads under faults, stalls, readers,
+# megabytes under a memory limit; all of it by one seed, which is printed (docs/reliability.md).
+SECONDS ?= 300
+KILLS ?= 200
+READS ?= 10000
+STALLS ?= 20
+READERS ?= 32
+MODEL_MB ?= 2000
+SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 BIN := .venv/bin
 VLLM := .venv-vllm
 export PYTHON
 
-.PHONY: setup demo test test-vllm check docs bench clean
+.PHONY: setup demo test test-vllm chaos check docs bench clean
 
 setup: .venv/ready
 
@@ -37,15 +46,26 @@ $(VLLM)/ready: tests/vllm/requirements.txt scripts/install-system
 	$(VLLM)/bin/pip install --quiet --no-deps --requirement tests/vllm/requirements.txt
 	touch $@
 
+# As root. Models and fuzzers with twenty-five times the examples, then the suite.
+chaos: SEED := $(SEED)
+chaos: setup
+	@echo SEED=$(SEED)
+	HYPOTHESIS_PROFILE=chaos $(BIN)/pytest -o timeout=3000 -o faulthandler_timeout=3000 --hypothesis-seed=$(SEED) \
+	  tests/core tests/streaming/test_model.py tests/streaming/test_reader.py tests/transport/test_fuzz.py
+	SECONDS=$(SECONDS) KILLS=$(KILLS) READS=$(READS) STALLS=$(STALLS) READERS=$(READERS) MODEL_MB=$(MODEL_MB) \
+	  SEED=$(SEED) $(BIN)/pytest -o faulthandler_timeout=3000 -s -m chaos tests/chaos
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python scripts/configuration_docs.py --check
+	$(BIN)/python -m scripts.deployment --check
 
 docs: setup
 	$(BIN)/python scripts/configuration_docs.py
+	$(BIN)/python -m scripts.deployment
 
 bench: setup
 	scripts/install-system bench

@@ -108,7 +108,7 @@ def measure(setting: Setting, work: Path | None = None) -> dict[str, Any]:
     outcome = Outcome()
     with place(setting.shape, work) as here:
         expected = truth(here.source, setting.reader)
-        if "disk" in names or "warm" in setting.phases:
+        if {"disk", "lazyfs-hub"} & set(names) or "warm" in setting.phases:
             shutil.copytree(here.source, here.disk)
         with ShapedServer(here.www, PROFILES[setting.profile], here.work / "nginx") as server:
             for turn in range(setting.runs):

@@ -36,6 +36,7 @@ MODELS_TOO = {
     "s3-mixed": Setting(
         "s3", "mmap", systems=("lazyfs", "s5cmd", "rclone", "runai"), shape=Shape("mixed", 32)
     ),
+    "s3-pull": Setting("s3", "mmap", systems=("lazyfs-pull", "s5cmd", "boto3"), shape=Shape(shards=8)),
     "s3-single": Setting("s3", "mmap", systems=("lazyfs", "s5cmd", "rclone", "runai"), shape=Shape("single")),
 }
 SETS: dict[str, dict[str, Setting]] = {

@@ -17,6 +17,7 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.hub import NAME
 from benchmarks.server import BUCKET
 from lazyfs.demo.seaweed import free_ports
 
@@ -91,6 +92,27 @@ def lazyfs(site: Site) -> Plan:
     return Plan(command + options, mountpoint, CREDENTIALS)
 
 
+def lazyfs_pull(site: Site) -> Plan:
+    target = site.work / "download"
+    command = [script("lazyfs"), "pull", f"s3://{BUCKET}/model", str(target)]
+    options = ["--endpoint-url", site.endpoint, "--cache-dir", str(site.work / "cache")]
+    return Plan(command + options, site.work / "model", CREDENTIALS, download=target)
+
+
+def lazyfs_hub(site: Site) -> Plan:
+    mountpoint = _fresh(site.work / "mnt")
+    port_file = site.work / "port"
+    if not port_file.exists():
+        port_file.write_text(str(free_ports(1)[0]))
+    port = port_file.read_text()
+    base = [sys.executable, "-m", "benchmarks.hub"]
+    command = [script("lazyfs"), "mount", f"hf://{NAME}", str(mountpoint)]
+    options = ["--cache-dir", str(site.work / "cache")]
+    own = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1"}
+    service = [*base, str(site.disk), port, f"{site.endpoint}/{BUCKET}/model"]
+    return Plan(command + options, mountpoint, own, service=service)
+
+
 def s5cmd(site: Site) -> Plan:
     target = site.work / "download"
     options = ["--endpoint-url", site.endpoint, "cp", "--concurrency", "16", "--part-size", "8"]
@@ -152,6 +174,12 @@ def disk(site: Site) -> Plan:
 
 SYSTEMS = {
     "lazyfs": System(Kind.MOUNT, lazyfs, "lazyfs mount with its defaults", ("lazyfs",)),
+    "lazyfs-pull": System(
+        Kind.DOWNLOAD, lazyfs_pull, "lazyfs pull to the local disk, then load", ("lazyfs",)
+    ),
+    "lazyfs-hub": System(
+        Kind.MOUNT, lazyfs_hub, "lazyfs mount of a Hub whose files the same server has", ("lazyfs",)
+    ),
     "s5cmd": System(Kind.DOWNLOAD, s5cmd, "s5cmd cp to the local disk, then load", ("s5cmd",)),
     "boto3": System(Kind.DOWNLOAD, boto3, "boto3, 16 threads, to the local disk, then load"),
     "rclone": System(

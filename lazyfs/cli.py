@@ -17,9 +17,12 @@ import typer
 from lazyfs import __version__
 from lazyfs.config import (
     BenchOptions,
+    ListOptions,
     MountOptions,
     Option,
+    PullOptions,
     SourceOptions,
+    WarmOptions,
     environment_name,
     options_of,
     parse_size,
@@ -38,7 +41,15 @@ app = typer.Typer(
 )
 
 Address = Annotated[
-    str, typer.Argument(metavar="SOURCE", help="Where the model is: s3://bucket/prefix or file:///directory.")
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Where the model is: s3://bucket/prefix, hf://owner/model, https://host/directory/ or file:///directory.",
+    ),
+]
+Addresses = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE...", help="Where the models are; more than one with --layout hf-cache."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -88,12 +99,12 @@ def _value(name: str, option: Option, given: Any) -> Any:
     """
     if isinstance(given, bool):
         return given
-    if option.many:
+    if option.many and option.parse is None:
         return tuple(given or ())
     if given is None or option.parse is None:
         return given
     try:
-        return option.parse(given)
+        return tuple(map(option.parse, given)) if option.many else option.parse(given)
     except UsageError as error:
         flag = f"--{name.replace('_', '-')}"
         cause = error.cause if flag in error.cause else f"{flag}: {error.cause}"
@@ -103,7 +114,7 @@ def _value(name: str, option: Option, given: Any) -> Any:
 @app.command()
 @_with_options(MountOptions)
 def mount(
-    source: Address,
+    sources: Addresses,
     mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="An empty directory.")],
     daemon: Annotated[bool, typer.Option("--daemon", help="Return when ready; the mount stays.")] = False,
     *,
@@ -112,13 +123,16 @@ def mount(
     """Mount a model as a directory.
 
     It is ready at once, and the bytes stream in behind it. Stays in the foreground; Ctrl-C or SIGTERM
-    unmounts. S3 credentials come from the standard AWS chain. Every option can be set by its variable
-    instead.
+    unmounts, SIGHUP renews the process that serves it. S3 credentials come from the standard AWS chain, the
+    Hub's token from HF_TOKEN or the file that `hf auth login` writes.
+    Every option can be set by its variable instead.
 
     \b
     lazyfs mount s3://bucket/llama-3-8b /models/llama-3-8b
     lazyfs mount --endpoint-url https://minio.example.com:9000 s3://bucket/llama /models/llama
+    lazyfs mount hf://meta-llama/Llama-3.1-8B@main /models/llama
     lazyfs mount --daemon --cache-dir /mnt/nvme/lazyfs file:///nfs/models/llama /models/llama
+    lazyfs mount --layout hf-cache hf://org/one hf://org/two@v1.0 org/three=s3://bucket/three /models
 
     \b
     Exit codes: 0 unmounted, 2 malformed option, 3 no such source, 4 access denied, 5 source unreachable,
@@ -126,7 +140,61 @@ def mount(
     """  # noqa: D301 - \b is click's mark for lines to leave as they are
     from lazyfs.commands.mounting import mount_attached, mount_detached
 
-    (mount_detached if daemon else mount_attached)(source, mountpoint, options)
+    (mount_detached if daemon else mount_attached)(sources, mountpoint, options)
+
+
+@app.command("pull")
+@_with_options(PullOptions)
+def pull_(
+    source: Address,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if need be.")],
+    *,
+    options: PullOptions,
+) -> None:
+    """Download a model into a directory, as plain files.
+
+    In parallel, over as many connections as the link rewards. Blocks that the node's cache has are taken
+    from there. A file appears when it is whole, on disk, and what its publisher says it is. A pull that was
+    ended, by whatever, goes on where it was when it is started again; one that has nothing to do returns at
+    once. Needs neither root nor /dev/fuse.
+
+    \b
+    lazyfs pull s3://bucket/llama-3-8b /models/llama-3-8b
+        for: aws s3 cp --recursive s3://bucket/llama-3-8b /models/llama-3-8b
+    lazyfs pull hf://meta-llama/Meta-Llama-3-8B /models/llama-3-8b
+        for: hf download meta-llama/Meta-Llama-3-8B --local-dir /models/llama-3-8b
+    lazyfs pull --include '*.safetensors' --include '*.json' s3://bucket/llama /models/llama
+
+    \b
+    Exit codes: 0 every file is there and right, 2 malformed option, 3 no such source, 4 access denied,
+    5 source unreachable, 6 DIR unfit: not writable, no room, another pull is at work there, 130 Ctrl-C,
+    143 SIGTERM, 1 anything else: a file changed meanwhile, or is not what its publisher says.
+    """  # noqa: D301 - as above
+    from lazyfs.commands import pulling
+
+    _print(pulling.pull_into(source, directory, options))
+
+
+@app.command()
+@_with_options(WarmOptions)
+def warm(source: Address, *, options: WarmOptions) -> None:
+    """Fill the node's cache with a model.
+
+    A mount, or a pull, of the same source then downloads nothing. What is there already is not fetched
+    again. Needs neither root nor /dev/fuse; run it as whoever mounts, the cache belongs to one user.
+
+    \b
+    lazyfs warm s3://bucket/llama-3-8b
+    lazyfs warm --cache-dir /mnt/nvme/lazyfs --cache-size 500GB s3://bucket/llama-3-8b
+
+    \b
+    Exit codes: 0 all of it is in the cache, 2 malformed option, 3 no such source, 4 access denied,
+    5 source unreachable, 8 cache directory unfit: not writable, or too small, 130 Ctrl-C, 143 SIGTERM,
+    1 anything else.
+    """  # noqa: D301 - as above
+    from lazyfs.commands import warming
+
+    _print(warming.warm(source, options))
 
 
 @app.command()
@@ -143,6 +211,20 @@ def unmount(
     from lazyfs.commands import unmounting
 
     unmounting.unmount(mountpoint, force=force)
+
+
+@app.command()
+def upgrade(
+    mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="A lazyfs mount.")],
+) -> None:
+    """Have a mount served by the version that is installed now.
+
+    The process that serves it is replaced; readers and open files go on and notice nothing. The small process
+    that holds the mount stays as it is. SIGHUP does the same.
+    """
+    from lazyfs.commands import upgrading
+
+    upgrading.upgrade(mountpoint)
 
 
 @app.command()
@@ -163,13 +245,29 @@ def status(
     sys.exit(command.show(mountpoint, as_document=json, watch=watch))
 
 
+@app.command()
+def ready(
+    mountpoint: Annotated[
+        Path | None, typer.Argument(metavar="[MOUNTPOINT]", help="One mount; all of this machine without it.")
+    ] = None,
+) -> None:
+    """Tell whether a mount answers: for probes.
+
+    Exits with 0 when it does, with 1 and one line that says why when it does not, or when nothing is mounted.
+    Never hangs, and answers within two seconds.
+    """
+    from lazyfs.commands import ready as command
+
+    sys.exit(command.show(mountpoint))
+
+
 @app.command("ls")
-@_with_options(SourceOptions)
-def list_(source: Address, json: Json = False, *, options: SourceOptions) -> None:
+@_with_options(ListOptions)
+def list_(sources: Addresses, json: Json = False, *, options: ListOptions) -> None:
     """List what a mount of SOURCE would show."""
     from lazyfs.commands import listing
 
-    manifest = listing.snapshot(source, options)
+    manifest = listing.snapshot(sources, options)
     _print(listing.as_json(manifest) if json else "\n".join(listing.as_lines(manifest)))
 
 
@@ -192,6 +290,42 @@ def inspect_(
     _print(inspection.as_json(found) if json else "\n".join(inspection.as_lines(found, tensors=tensors)))
     if found.faults:
         sys.exit(1)
+
+
+@app.command()
+@_with_options(SourceOptions)
+def publish(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A model's directory.")],
+    destination: Annotated[
+        str, typer.Argument(metavar="DEST", help="s3://bucket/prefix, or a directory; DIR itself, too.")
+    ],
+    checksum: Annotated[
+        bool, typer.Option("--checksum", help="Read files again that look as they did when they were sent.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    json: Json = False,
+    *,
+    options: SourceOptions,
+) -> None:
+    """Upload a model, so that whoever mounts it can check it.
+
+    Sends the files of DIR with checksums, and then lazyfs.json: the sha256 of each. What is there already is
+    not sent again: run it again after it was broken off, or when some files have changed. Nothing is deleted.
+    Hidden files, as in .cache and .git, and *.incomplete are left out.
+
+    \b
+    lazyfs publish ./llama-3-8b s3://bucket/llama-3-8b
+    lazyfs publish --endpoint-url https://minio.example.com:9000 ./llama s3://bucket/llama
+    lazyfs publish /nfs/models/llama /nfs/models/llama
+
+    \b
+    Exit codes: 0 published, 2 malformed option, 3 no such directory or bucket, 4 access denied,
+    5 destination unreachable, 1 anything else, as a file that was written to meanwhile; 130 after Ctrl-C.
+    """  # noqa: D301 - as above
+    from lazyfs.commands import publishing
+
+    done = publishing.publish(directory, destination, options, checksum=checksum, dry_run=dry_run)
+    _print(publishing.as_json(done) if json else "\n".join(publishing.as_lines(done, dry_run=dry_run)))
 
 
 @app.command()

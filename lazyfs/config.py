@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lazyfs.core.allowance import allowance
 from lazyfs.core.blob import PAGE_BYTES
+from lazyfs.core.layout import Layout
 from lazyfs.core.plan import Policy
 from lazyfs.errors import UsageError
 
@@ -135,6 +137,16 @@ def parse_policy(text: str) -> Policy:
     return Policy(_one_of("--policy", text, tuple(Policy)))
 
 
+def parse_layout(text: str) -> Layout:
+    """Return the layout of a mount.
+
+    Raises:
+        UsageError: when there is none of that name.
+
+    """
+    return Layout(_one_of("--layout", text, tuple(Layout)))
+
+
 def parse_addressing_style(text: str) -> str:
     """Return `path` or `virtual`.
 
@@ -143,6 +155,17 @@ def parse_addressing_style(text: str) -> str:
 
     """
     return _one_of("--addressing-style", text, ("path", "virtual"))
+
+
+def parse_allowed(text: str) -> str:
+    """Return what says where a source may be, as it is.
+
+    Raises:
+        UsageError: when it means nothing.
+
+    """
+    allowance((text,))
+    return text
 
 
 def parse_log_format(text: str) -> str:
@@ -163,6 +186,18 @@ def parse_log_level(text: str) -> str:
 
     """
     return _one_of("--log-level", text.lower(), ("debug", "info", "warning", "error")).upper()
+
+
+def parse_user(text: str) -> str:
+    """Return a user's name, or `UID` or `UID:GID` in digits.
+
+    Raises:
+        UsageError: when it is none of these.
+
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*\$?|[0-9]+(:[0-9]+)?", text):
+        raise UsageError(f"--user {text} is not a user", "write it like nobody, 65534 or 1000:1000")
+    return text
 
 
 def _one_of(option: str, text: str, names: tuple[str, ...]) -> str:
@@ -255,7 +290,7 @@ def _option(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """How to reach a source; shared by `mount`, `ls`, `inspect` and `bench`."""
+    """How to reach a source or a destination; shared by all commands that read or write one."""
 
     endpoint_url: str | None = _option(
         None,
@@ -283,11 +318,37 @@ class SourceOptions:
         metavar="PATTERN",
         many=True,
     )
+    allow_source: tuple[str, ...] = _option(
+        None,
+        "Where a source may be: public, private, loopback or link-local addresses, a network like "
+        "10.1.0.0/16, a directory like file:///models/*. Can be repeated; nothing else is allowed then but "
+        "public addresses. Default: everything but link-local addresses and those that serve cloud metadata.",
+        parse_allowed,
+        "WHERE",
+        many=True,
+    )
+
+
+def _layout() -> Any:
+    return _option(
+        "flat",
+        "What the mount looks like: flat (the files of the source) or hf-cache (HF_HOME/hub, for engines "
+        "that are given a model's name; for several sources too).",
+        parse_layout,
+        "NAME",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions(SourceOptions):
+    """Everything `lazyfs ls` can be told."""
+
+    layout: Layout = _layout()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheOptions(SourceOptions):
-    """Where the cache is; shared by `mount` and `bench`."""
+    """Where the cache is; shared by `mount`, `pull`, `warm` and `bench`."""
 
     cache_dir: Path | None = _option(
         None,
@@ -317,15 +378,9 @@ class BenchOptions(CacheOptions):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MountOptions(CacheOptions):
-    """Everything `lazyfs mount` can be told."""
+class TransferOptions(CacheOptions):
+    """How bytes are brought, and what is said of it; shared by `mount`, `pull` and `warm`."""
 
-    cache_size: int | None = _option(
-        "auto",
-        "Budget of the cache directory. auto leaves a tenth of the file system free; 0 keeps nothing.",
-        parse_cache_size,
-        "SIZE",
-    )
     memory: int | None = _option(
         "auto",
         "Budget for blocks in memory. auto is 384MiB with the default connections and block size, at most a "
@@ -344,18 +399,65 @@ class MountOptions(CacheOptions):
     block_size: int = _option(
         "8MiB", "What one request fetches, and the unit of the cache.", parse_block_size, "SIZE"
     )
+    read_deadline: float = _option(
+        "5m",
+        "How long trouble with the source is retried before a read fails, or a pull gives up.",
+        parse_duration,
+        "TIME",
+    )
+    log_format: str = _option("text", "text (key=value) or json.", parse_log_format, "FORMAT")
+    log_level: str = _option("info", "debug, info, warning or error.", parse_log_level, "LEVEL")
+    log_file: Path | None = _option(None, "Write the log here instead of to standard error.", Path, "FILE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions(TransferOptions):
+    """Everything `lazyfs pull` can be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOptions(TransferOptions):
+    """How large the cache may become; shared by `mount` and `warm`."""
+
+    cache_size: int | None = _option(
+        "auto",
+        "Budget of the cache directory. auto leaves a tenth of the file system free; 0 keeps nothing.",
+        parse_cache_size,
+        "SIZE",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmOptions(StoreOptions):
+    """Everything `lazyfs warm` can be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountOptions(StoreOptions):
+    """Everything `lazyfs mount` can be told."""
+
+    layout: Layout = _layout()
     policy: Policy = _option(
         "model",
-        "What to fetch before it is read: model (everything), file (files somebody has read from), demand "
+        "What to fetch before it is read: model (everything but the same weights in another format than "
+        "safetensors), file (files somebody has read from), demand "
         "(only what lies just ahead of a reader).",
         parse_policy,
         "NAME",
     )
-    read_deadline: float = _option(
-        "5m",
-        "How long trouble with the source is retried before a read fails.",
+    abort_after: float = _option(
+        "2m",
+        "How long readers wait while no process serves the mount; then they get errors, and the mount ends.",
         parse_duration,
         "TIME",
+    )
+    user: str | None = _option(
+        None,
+        "When started by root: the user that serves the mount, as NAME or UID[:GID]. It must be able to "
+        "write the cache (one that is missing is made for it) and to read a file:// source; credentials are "
+        "found as root. Default: root, without any capability.",
+        parse_user,
+        "USER",
     )
     read_ahead: int = _option(
         "8MiB",
@@ -374,14 +476,38 @@ class MountOptions(CacheOptions):
         "ADDR",
     )
     no_http: bool = _option(False, "Serve no HTTP, whatever LAZYFS_HTTP says.")
-    log_format: str = _option("text", "text (key=value) or json.", parse_log_format, "FORMAT")
-    log_level: str = _option("info", "debug, info, warning or error.", parse_log_level, "LEVEL")
-    log_file: Path | None = _option(None, "Write the log here instead of to standard error.", Path, "FILE")
 
 
 def options_of(kind: type) -> dict[str, Option]:
     """Return the options of a dataclass of this module, by field name, in order."""
     return {f.name: f.metadata["option"] for f in fields(kind)}
+
+
+_REVIVED: dict[str, Callable[[Any], Any]] = {
+    "cache_dir": Path, "log_file": Path, "policy": Policy, "layout": Layout, "include": tuple,
+    "exclude": tuple, "http": tuple,
+}  # fmt: skip
+"""What JSON does not give back as it was."""
+
+
+def to_document(options: MountOptions) -> dict[str, Any]:
+    """Return options as what JSON can say; `from_document` gives them back."""
+    values = {f.name: getattr(options, f.name) for f in fields(options)}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def from_document(document: dict[str, Any]) -> MountOptions:
+    """Return the options of a document, which another version may have written.
+
+    What this version does not know is left out, what that one did not know has its default.
+    """
+    known = {f.name for f in fields(MountOptions)}
+    values = {name: value for name, value in document.items() if name in known and value is not None}
+    return MountOptions(**{name: _REVIVED.get(name, _as_it_is)(value) for name, value in values.items()})
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def environment_name(name: str) -> str:

@@ -32,6 +32,16 @@ class LazyfsError(Exception):
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
+class Reported(LazyfsError):
+    """What another process of ours raised and could only tell; its exit code comes with it."""
+
+    def __init__(self, cause: str, cure: str, exit_code: int, what: str = "") -> None:
+        super().__init__(cause, cure)
+        self.exit_code = exit_code  # type: ignore[misc]
+        self.what = what
+        """What kind of error it was there, if that was told."""
+
+
 class UsageError(LazyfsError):
     """An argument that cannot be right: a malformed option, an unknown scheme."""
 
@@ -52,11 +62,19 @@ class AccessDenied(LazyfsError):
     exit_code = 4
 
 
+class CredentialsInvalid(AccessDenied):
+    """There are no credentials, or the source does not know them as anybody's: wrong, or expired."""
+
+
 class SourceUnavailable(LazyfsError):
     """Time-outs, refused connections, DNS, resets, short bodies, 5xx: trying again may help."""
 
     retryable = True
     exit_code = 5
+
+
+class SourceUnreachable(SourceUnavailable):
+    """There was not even a connection to the host: DNS, refused, no answer, a tunnel or TLS that broke."""
 
 
 class SourceThrottled(SourceUnavailable):
@@ -83,8 +101,22 @@ class BlobChanged(LazyfsError):
     errno = errno.ESTALE
 
 
+class BlobTorn(BlobChanged):
+    """An object was written to while all of it came in one stream: what had come may be of two versions."""
+
+
 class BadResponse(SourceUnavailable):
     """A reply that cannot be what was asked for: wrong range, wrong length, not HTTP."""
+
+
+class PageTooLong(LazyfsError):
+    """A page that goes on for longer than anybody needs to read. Trying again cannot help."""
+
+    exit_code = 5
+
+
+class DigestMismatch(LazyfsError):
+    """A whole file is not what its publisher says it is: its sha256 is another."""
 
 
 class BlockCorrupt(LazyfsError):
@@ -97,8 +129,18 @@ class BlockGone(BlockCorrupt):
     """The store no longer has the blob: another mount evicted it, or somebody deleted it."""
 
 
+class BlockUnreadable(BlockCorrupt):
+    """The disk does not give a stored block, or not in time; nothing says that the block is wrong."""
+
+
 class MountpointError(LazyfsError):
     """The mountpoint cannot be used: missing, not a directory, not empty, already a mount."""
+
+    exit_code = 6
+
+
+class TargetUnusable(LazyfsError):
+    """The directory to pull into cannot be used: not writable, full, in use by another pull."""
 
     exit_code = 6
 
@@ -115,12 +157,34 @@ class CacheUnusable(LazyfsError):
     exit_code = 8
 
 
+class CacheFull(CacheUnusable):
+    """There is no room in the cache directory, and nothing of ours there that could go."""
+
+
+class MemoryTooSmall(LazyfsError):
+    """The memory limit leaves no room for a mount."""
+
+    exit_code = 9
+
+
 class BadHeader(LazyfsError):
     """Bytes that are not a safetensors header or a safetensors index."""
 
 
 class BadManifest(LazyfsError):
     """A snapshot file that is not a manifest."""
+
+
+class BadIndex(LazyfsError):
+    """A page that is not an index of a directory."""
+
+
+class BadPublication(LazyfsError):
+    """A lazyfs.json that is none, is of a newer format, or that the files beside it do not fit."""
+
+
+class UnfinishedPublication(BadPublication):
+    """A lazyfs.json that is not complete yet: somebody publishes there, or has been broken off."""
 
 
 class NoSuchFile(LazyfsError):

@@ -16,7 +16,8 @@ from hypothesis import settings
 from lazyfs.demo.seaweed import SeaweedFS
 
 settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True)
-settings.load_profile("ci")
+settings.register_profile("chaos", deadline=None, max_examples=1500, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 ASYNC_TIMEOUT_S = 20.0
 

@@ -17,7 +17,8 @@ from lazyfs.cache.directory import CacheDirectory, open_directory
 from lazyfs.cache.store import Outcome, Store, open_store
 from lazyfs.core.advice import DiskRates
 from lazyfs.core.blob import BlobRef, BlockKey, Grid
-from lazyfs.core.manifest import FIRST_INODE, build
+from lazyfs.core.manifest import build
+from lazyfs.core.tree import FIRST_INODE
 from lazyfs.errors import CacheUnusable
 
 WRITTEN_BYTES_MAX = 512 << 20

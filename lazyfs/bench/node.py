@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lazyfs.mount.memory import SHARE, auto_budget_bytes, limit_bytes
+from lazyfs.core.memorybudget import SHARE, auto_bytes
+from lazyfs.mount.memory import limit_bytes
 
 _ROOT = Path("/sys/fs/cgroup")
 
@@ -25,7 +26,7 @@ class Node:
 def look(connections: int, block_bytes: int) -> Node:
     """Return what this node is, for a mount with so many connections and blocks of this size."""
     limit = limit_bytes()
-    budget = auto_budget_bytes(limit, connections, block_bytes)
+    budget = auto_bytes(limit, connections, block_bytes)
     return Node(cpus(), limit, budget, max(budget, limit // SHARE), platform.release())
 
 

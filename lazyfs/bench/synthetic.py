@@ -16,8 +16,9 @@ from lazyfs.core.manifest import build
 from lazyfs.errors import FuseUnavailable
 from lazyfs.fuse.channel import Channel, detach, open_channel
 from lazyfs.fuse.content import Content
-from lazyfs.fuse.courier import Courier
+from lazyfs.fuse.courier import Courier, Handshake
 from lazyfs.fuse.operations import Operations
+from lazyfs.fuse.session import Session
 from lazyfs.telemetry.metrics import Meter
 
 SOURCE = "lazyfs-bench"
@@ -58,16 +59,24 @@ def serve(mountpoint: Path, size_bytes: int) -> None:
     channel = open_channel(mountpoint, SOURCE, allow_other=False)
     try:
         _say(MOUNTED)
-        trio.run(_run, channel, Operations(nodes, meter), content, meter)
+        trio.run(_run, channel, Operations(nodes, meter, (os.geteuid(), os.getegid())), content, meter)
     finally:
         detach(mountpoint, channel.device)
 
 
 async def _run(channel: Channel, operations: Operations, content: Content, meter: Meter) -> None:
     async with trio.open_nursery() as nursery:
+        session = Session(channel)
+
+        async def agree(reply: bytes) -> tuple[int, ...]:
+            await trio.lowlevel.checkpoint()
+            session.settle(reply)
+            return ()
 
         async def serving() -> None:
-            await Courier(channel.fd, operations, content.read_now, content.read_later, meter).run()
+            handshake = Handshake(session.init, agree)
+            reads = content.read_now, content.read_later
+            await Courier(channel.fd, handshake, operations, *reads, meter).run()
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(serving)

@@ -4,31 +4,39 @@
 
     <root>/v1/objects/<k[:2]>/<k>/data        sparse, byte-identical to the original, of its exact size
                                  /blocks      header and a checksum per block (core.blocktable)
-                                 /meta.json   name, size, source, version, digest, verified_at
+                                 /meta.json   what it is and where it came from (core.blobmeta)
     <root>/v1/snapshots/<id>.json             the manifest of each snapshot that was mounted
 
-`k` is the blob's store key. Several processes may use one directory: files appear whole (written aside, then
-linked or renamed), and a blob leaves by a rename, so that whoever has it open keeps it.
+`k` is the blob's sha256 once that has been verified here, else a hash of where it came from
+(`cache.places`). Several processes may use one directory: files appear whole (written aside, then linked or
+renamed), and a blob leaves by a rename, so that whoever has it open keeps it.
 """
 
-import json
+import errno
 import logging
 import os
 import re
 import shutil
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import xxhash
+
+from lazyfs.cache.blockfile import takes_direct_io
+from lazyfs.core import blobmeta
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.manifest import Manifest
-from lazyfs.errors import CacheUnusable
+from lazyfs.errors import CacheFull, CacheUnusable
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+COMING_S = 60.0
+"""To link a blob's files elsewhere takes milliseconds; who has not done it in so long was killed."""
 FREE_SHARE = 10
 """`auto` leaves one part in this many of the file system free."""
 
@@ -59,38 +67,56 @@ class CacheDirectory:
     def prepare(self, blob: BlobRef, table: bytes, *, replace: bool) -> None:
         """Make a blob's directory and files where they are missing; an existing table stays unless `replace`.
 
+        A table beside data that was missing says nothing true, so it does not stay either.
+
         Raises:
             OSError: when the disk will not.
 
         """
         path = self.blob_path(blob.store_key)
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(path / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(fd).st_size != blob.size_bytes:
-                os.ftruncate(fd, blob.size_bytes)
-        finally:
-            os.close(fd)
-        meta = {
-            "name": blob.name,
-            "size": blob.size_bytes,
-            "source": blob.origin,
-            "version": blob.version,
-            "digest": blob.digest,
-            "verified_at": None,
-        }
-        _publish(path / "meta.json", json.dumps(meta, indent=1).encode(), replace=False)
+        self._make(path)
+        with suppress(FileExistsError):
+            os.close(os.open(path / "data", os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            replace = True
+        if (path / "data").stat().st_size != blob.size_bytes:
+            os.truncate(path / "data", blob.size_bytes)
+        self.write_meta(blob, replace=False)
         _publish(path / "blocks", table, replace=replace)
 
-    def save_snapshot(self, manifest: Manifest) -> None:
-        """Keep the manifest of a mounted snapshot.
+    def _make(self, path: Path) -> None:
+        """Make a directory, and those between it and the root: each for its owner alone."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for above in (*reversed(path.relative_to(self.root).parents), path.relative_to(self.root)):
+            (self.root / above).mkdir(mode=0o700, exist_ok=True)
+
+    def write_meta(self, blob: BlobRef, *, replace: bool) -> None:
+        """Write what a blob is and where it came from; an existing file stays unless `replace`.
 
         Raises:
             OSError: when the disk will not.
 
         """
-        path = self._snapshots / f"{manifest.snapshot_id}.json"
-        _publish(path, manifest.to_json().encode(), replace=True)
+        path = self.blob_path(blob.store_key) / "meta.json"
+        _publish(path, blobmeta.encode(blob, xxhash.xxh3_64_intdigest), replace=replace)
+
+    def save_snapshot(self, manifest: Manifest) -> bool:
+        """Keep the manifest of a mounted snapshot; return whether a damaged one lay there.
+
+        Raises:
+            OSError: when the disk will not.
+
+        """
+        path, content = self._snapshots / f"{manifest.snapshot_id}.json", manifest.to_json().encode()
+        try:
+            damaged = path.read_bytes() != content
+        except FileNotFoundError:
+            damaged = False
+        except OSError:
+            damaged = True
+        if damaged:
+            log.warning("cache_file_damaged file=%r", path.name)
+        _publish(path, content, replace=True)
+        return damaged
 
     def touch(self, store_key: str) -> None:
         """Say that a mount uses a blob now; nothing when it is not here."""
@@ -102,13 +128,17 @@ class CacheDirectory:
     def stored(self) -> list[StoredBlob]:
         """Return every blob here, longest unused first."""
         found = []
-        for path in self._objects.glob("??/*"):
-            try:
-                allocated = (path / "data").stat().st_blocks * 512
-                used_at_s = (path / "meta.json").stat().st_mtime
-            except OSError:
-                continue  # half made, leaving, or no directory of ours
-            found.append(StoredBlob(path.name, path, allocated, used_at_s))
+        with suppress(FileNotFoundError):  # the whole directory may go at any time
+            for path in self._objects.glob("??/*"):
+                try:
+                    data = (path / "data").stat()
+                except OSError:
+                    continue  # half made, leaving, or no directory of ours
+                try:
+                    used_at_s = (path / "meta.json").stat().st_mtime
+                except OSError:
+                    used_at_s = data.st_mtime
+                found.append(StoredBlob(path.name, path, data.st_blocks * 512, used_at_s))
         return sorted(found, key=lambda blob: blob.used_at_s)
 
     def remove(self, blob: StoredBlob) -> None:
@@ -123,6 +153,46 @@ class CacheDirectory:
         with suppress(FileNotFoundError):
             blob.path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
+
+    def discard(self, store_key: str) -> None:
+        """Take a blob out, if it is here; see `remove`.
+
+        Raises:
+            OSError: when the disk will not.
+
+        """
+        path = self.blob_path(store_key)
+        if path.exists():
+            self.remove(StoredBlob(store_key, path, 0, 0.0))
+
+    def holds(self, store_key: str) -> bool:
+        """Tell whether there is a blob under this key."""
+        return self.blob_path(store_key).exists()
+
+    def promote(self, stored: BlobRef, verified: BlobRef, table: bytes) -> bool:
+        """Have the data of `stored` lie under the key of `verified` too; False when something lies there.
+
+        It appears there whole: linked aside, then renamed.
+
+        Raises:
+            OSError: when the disk will not.
+
+        """
+        target = self.blob_path(verified.store_key)
+        self._make(target.parent)
+        aside = Path(tempfile.mkdtemp(dir=self.root / f"v{FORMAT}", prefix="coming-"))
+        try:
+            os.link(self.blob_path(stored.store_key) / "data", aside / "data")
+            (aside / "blocks").write_bytes(table)
+            meta = blobmeta.encode(verified, xxhash.xxh3_64_intdigest, verified_at_s=time.time())
+            (aside / "meta.json").write_bytes(meta)
+            aside.rename(target)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+                return False
+            raise
+        return True
 
     def capacity_bytes(self, used_bytes: int) -> int:
         """Return the `auto` budget: what is used plus what is free, less a tenth of the file system."""
@@ -147,11 +217,11 @@ def open_directory(root: Path) -> CacheDirectory:
         _refuse_newer(root)
         for name in ("objects", "snapshots"):
             (root / f"v{FORMAT}" / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in (root / f"v{FORMAT}").glob("leaving-*"):
-            shutil.rmtree(left, ignore_errors=True)
-        direct = _probe(root / f"v{FORMAT}")
+        _clean(root / f"v{FORMAT}")
+        direct = takes_direct_io(root / f"v{FORMAT}")
     except OSError as error:
-        raise CacheUnusable(
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        raise (CacheFull if full else CacheUnusable)(
             f"cache directory {root}: {error.strerror}",
             "make it writable, choose another --cache-dir, or mount without a cache: --cache-size 0",
         ) from None
@@ -165,6 +235,15 @@ def open_directory(root: Path) -> CacheDirectory:
     return CacheDirectory(root, direct=direct)
 
 
+def _clean(root: Path) -> None:
+    """Take away what others have begun to remove, or have long since begun to link and not finished."""
+    left = list(root.glob("leaving-*"))
+    with suppress(FileNotFoundError):
+        left += [path for path in root.glob("coming-*") if time.time() - path.stat().st_mtime > COMING_S]
+    for path in left:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def _refuse_newer(root: Path) -> None:
     versions = [
         int(found[1]) for entry in root.iterdir() if (found := re.fullmatch(r"v(\d{1,9})", entry.name))
@@ -174,24 +253,6 @@ def _refuse_newer(root: Path) -> None:
             f"cache directory {root} was made by a newer lazyfs (v{max(versions)}, this one knows v{FORMAT})",
             "upgrade lazyfs, or choose another --cache-dir",
         )
-
-
-def _probe(directory: Path) -> bool:
-    """Write a file, to see whether that works, and tell whether it works without the page cache.
-
-    A full disk passes: what is there can still be read (`Store` decides whether that is enough).
-    """
-    fd, name = tempfile.mkstemp(dir=directory, prefix="probe-")
-    os.close(fd)
-    try:
-        fd = os.open(name, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
-    except OSError:
-        return False
-    else:
-        os.close(fd)
-        return True
-    finally:
-        os.unlink(name)  # noqa: PTH108 - a name from mkstemp
 
 
 def _publish(path: Path, content: bytes, *, replace: bool) -> None:

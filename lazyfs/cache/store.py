@@ -2,44 +2,36 @@
 
 Called from several threads. `has` never does I/O. Nothing here is ever a reader's trouble: a block that
 cannot be written is declined, one that cannot be read back right is `BlockCorrupt`, and the caller fetches it
-again.
+again. `health` says whether the disk is worth trying at all.
 """
 
 import errno
 import logging
-import os
 import threading
 import time
+from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 
-import xxhash
-
+from lazyfs.cache.blockfile import read_block, write_block, write_entry
 from lazyfs.cache.budget import Budget
 from lazyfs.cache.directory import CacheDirectory
-from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
-from lazyfs.core.blocktable import (
-    ABSENT,
-    VERSION,
-    BlockTable,
-    encode_entry,
-    entry_of,
-    entry_offset,
-    version_of,
-)
+from lazyfs.cache.health import CacheHealth, Deed
+from lazyfs.cache.places import Kept, Places
+from lazyfs.cache.verification import GoOn, Verdict, hash_stored
+from lazyfs.core.blob import BlobRef, BlockKey, Grid
+from lazyfs.core.blocktable import ABSENT, entry_offset
 from lazyfs.core.manifest import Manifest
-from lazyfs.errors import BlockCorrupt, BlockGone, CacheUnusable
+from lazyfs.errors import BlockCorrupt, BlockGone, BlockUnreadable, CacheFull
 
 log = logging.getLogger(__name__)
-
-PAUSE_S = 30.0
-"""After trouble with the disk, how long nothing is written."""
 
 
 class Outcome(StrEnum):
     """What became of a write."""
 
     STORED = "stored"
+    REPAIRED = "repaired"
+    """Stored, in place of one that was lost when a file of the cache was damaged."""
     OVER_BUDGET = "over_budget"
     DISK_TROUBLE = "disk_trouble"
 
@@ -47,21 +39,27 @@ class Outcome(StrEnum):
 class Store:
     """Blocks of one snapshot. Made with `open_store`."""
 
-    def __init__(self, directory: CacheDirectory, grid: Grid, blobs: dict[int, BlobRef]) -> None:
+    def __init__(
+        self,
+        directory: CacheDirectory,
+        grid: Grid,
+        blobs: dict[int, BlobRef],
+        spared: frozenset[int] = frozenset(),
+    ) -> None:
+        """`spared` are the blobs that are stored if they are read, and not missed if they are not."""
+        self._needed = [inode for inode in blobs if inode not in spared]
         self._directory = directory
         self._grid = grid
-        self._blobs = blobs
-        self._tables = {inode: self._table(blob) for inode, blob in blobs.items()}
-        self._rejected: set[int] = set()
-        self._prepared: set[int] = set()
+        self._places = Places(directory, grid, blobs)
+        self._budget = Budget(directory, self._places.store_keys)
         self._lock = threading.Lock()
-        # Of two writers that find a table to replace, the second would wipe what the first has written.
-        self._preparing = threading.Lock()
-        self._paused_until_s = 0.0
-        self._budget = Budget(directory, frozenset(blob.store_key for blob in blobs.values()))
-
-    def _table(self, blob: BlobRef) -> BlockTable:
-        return BlockTable(self._grid, blob.size_bytes, blob.store_key, xxhash.xxh3_64_intdigest)
+        self._suspect: dict[BlockKey, int] = {}
+        """Damaged blocks of verified blobs: what must be written in their place."""
+        self._unverifiable: set[int] = set()
+        """Complete blobs that have been looked at, and stay where they are."""
+        self.health = CacheHealth(directory.root)
+        self.mended_snapshot = False
+        """Whether the snapshot's manifest was one of the damaged files."""
 
     def load(self, budget_bytes: int | None) -> None:
         """Read what is there, and set the budget (None: `auto`).
@@ -71,47 +69,34 @@ class Store:
             missing.
 
         """
-        for inode, blob in self._blobs.items():
-            self._load_table(inode, blob)
+        self._places.settle()
         leavable_bytes = self._budget.measure(budget_bytes)
         free_bytes = self._directory.free_bytes()
         if self.missing_bytes and free_bytes + leavable_bytes < min(
             self._grid.block_bytes, self.missing_bytes
         ):
-            raise CacheUnusable(
+            raise CacheFull(
                 f"cache directory {self._directory.root} is full ({free_bytes} bytes free)",
                 "free some space, choose another --cache-dir, or mount without a cache: --cache-size 0",
             )
-
-    def _load_table(self, inode: int, blob: BlobRef) -> None:
-        try:
-            content = (self._directory.blob_path(blob.store_key) / "blocks").read_bytes()
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            log.warning("cache_table_unreadable blob=%r error=%r", blob.name, error.strerror)
-            return
-        self._directory.touch(blob.store_key)
-        if self._tables[inode].load(content):
-            return
-        version = version_of(content)
-        if version is not None and version > VERSION:
-            raise CacheUnusable(
-                f"cache directory {self._directory.root} was written by a newer lazyfs (table v{version})",
-                "upgrade lazyfs, or choose another --cache-dir",
-            )
-        self._rejected.add(inode)
-        log.warning("cache_table_rejected blob=%r why=%r", blob.name, "damaged, or of another block size")
+        room_bytes = self.capacity_bytes - self.used_bytes + leavable_bytes
+        if self.missing_bytes > room_bytes:
+            log.warning("cache_too_small missing=%d room=%d", self.missing_bytes, max(0, room_bytes))
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes of the snapshot that are not stored."""
-        return sum(blob.size_bytes for blob in self._blobs.values()) - self.stored_bytes
+        """Bytes that are needed and not stored."""
+        return sum(self._places[inode].blob.size_bytes for inode in self._needed) - self.stored_bytes
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of the snapshot that are stored."""
-        return sum(table.stored_bytes for table in self._tables.values())
+        """Bytes that are needed and stored."""
+        return sum(self._places[inode].table.stored_bytes for inode in self._needed)
+
+    @property
+    def mended_count(self) -> int:
+        """Files other than blocks that were found damaged, and were written anew."""
+        return self._places.mended_count + self.mended_snapshot
 
     @property
     def used_bytes(self) -> int:
@@ -125,166 +110,222 @@ class Store:
 
     def has(self, key: BlockKey) -> bool:
         """Tell whether a block should be on disk. No I/O."""
-        return self._tables[key.inode][key.index] != ABSENT
+        return self._places[key.inode].table[key.index] != ABSENT
+
+    @property
+    def readable(self) -> bool:
+        """Whether stored blocks should be read now, rather than come from the network."""
+        return self.health.open(Deed.READING)
+
+    @property
+    def writable(self) -> bool:
+        """Whether a block handed to `write` would be tried now."""
+        return self.health.open(Deed.WRITING)
 
     def read(self, key: BlockKey, into: memoryview) -> None:
         """Read a stored block and check it. `into` is page-aligned, and the block's length in whole pages.
 
         Raises:
+            BlockUnreadable: when the disk refuses, or is not tried for now.
             BlockCorrupt: when it cannot be read back as it was written; the store has then forgotten it.
 
         """
-        blob = self._blobs[key.inode]
+        kept = self._places[key.inode]
+        blob, table = kept.blob, kept.table
         size = self._grid.span(blob.size_bytes, key.index).size_bytes
-        expected = self._tables[key.inode][key.index]
+        expected = table[key.index]
+        if not self.health.admit(Deed.READING):
+            raise BlockUnreadable(f"block {key.index} of {blob.name}: the disk is not read for now")
+        path, began_s = self._directory.blob_path(blob.store_key) / "data", time.monotonic()
         try:
-            got = self._pread(blob, key.index * self._grid.block_bytes, into)
+            got = read_block(path, key.index * self._grid.block_bytes, into, direct=self._directory.direct)
         except FileNotFoundError:
-            self._forget_blob(key.inode)
+            self.health.withdraw(Deed.READING)
+            self._gone(key.inode, kept)
             raise BlockGone(f"{blob.name} is no longer in the cache") from None
         except OSError as error:
-            self.forget(key)
+            self.health.failed(Deed.READING, error)
+            if error.errno != errno.EIO:  # the block may be as good as ever
+                raise BlockUnreadable(f"block {key.index} of {blob.name}: {error.strerror}") from None
+            self._forget(key, kept)
             raise BlockCorrupt(f"block {key.index} of {blob.name}: {error.strerror}") from None
-        if got < size or entry_of(xxhash.xxh3_64_intdigest(into[:size])) != expected:
-            self.forget(key)
+        if got < size or table.checksum_of(key.index, into[:size]) != expected:
+            self.health.ailed(Deed.READING, "blocks do not match their checksums")
+            self._forget(key, kept)
             raise BlockCorrupt(f"block {key.index} of {blob.name} does not match its checksum")
+        self.health.worked(Deed.READING, size, time.monotonic() - began_s)
 
-    def _pread(self, blob: BlobRef, offset: int, into: memoryview) -> int:
-        flags = os.O_RDONLY | os.O_CLOEXEC | (os.O_DIRECT if self._directory.direct else 0)
-        fd = os.open(self._directory.blob_path(blob.store_key) / "data", flags)
-        try:
-            filled = 0
-            while filled < len(into):
-                got = os.preadv(fd, [into[filled:]], offset + filled)
-                filled += got
-                if not got or filled % PAGE_BYTES:
-                    break  # the end of the file
-            if not self._directory.direct:
-                os.posix_fadvise(fd, offset, len(into), os.POSIX_FADV_DONTNEED)
-            return filled
-        finally:
-            os.close(fd)
+    def read_hung(self, key: BlockKey, seconds: float) -> None:
+        """Say that `read` has not returned for so long, and is not waited for."""
+        log.warning("cache_read_hangs blob=%r block=%d", self._places[key.inode].blob.name, key.index)
+        self.health.hung(Deed.READING, seconds)
+
+    def write_hung(self, seconds: float) -> None:
+        """Say that `write` has not returned for so long, and is not waited for."""
+        self.health.hung(Deed.WRITING, seconds)
+
+    def fell_behind(self) -> None:
+        """Say that memory was wanted for other blocks before one could be written."""
+        self.health.ailed(Deed.WRITING, "it is slower than the network")
 
     def write(self, key: BlockKey, content: memoryview) -> Outcome:
         """Store a block: the data first, its checksum after. Never raises for the disk's sake."""
-        if time.monotonic() < self._paused_until_s:
+        if self.has(key):  # it came from the network because the disk was not read
+            return Outcome.STORED
+        if not self.health.admit(Deed.WRITING):
             return Outcome.DISK_TROUBLE
         reserved = False
         try:
             reserved = self._budget.reserve(len(content))
             if not reserved:
+                self.health.withdraw(Deed.WRITING)
                 return Outcome.OVER_BUDGET
+            began_s = time.monotonic()
             self._write(key, content)
         except OSError as error:
             if reserved:
                 self._budget.release(len(content))
-            self._paused_until_s = time.monotonic() + PAUSE_S
-            log.warning(
-                "cache_write_failed dir=%r error=%r pause_s=%d consequence=%r",
-                str(self._directory.root),
-                error.strerror,
-                PAUSE_S,
-                "blocks are served and not kept",
-            )
+            self.health.failed(Deed.WRITING, error)
             return Outcome.DISK_TROUBLE
-        return Outcome.STORED
+        self.health.worked(Deed.WRITING, len(content), time.monotonic() - began_s)
+        with self._lock:
+            repaired = key in self._places.lost
+            self._places.lost.discard(key)
+        return Outcome.REPAIRED if repaired else Outcome.STORED
 
     def _write(self, key: BlockKey, content: memoryview) -> None:
-        entry = entry_of(xxhash.xxh3_64_intdigest(content))
-        for attempt in range(2):
-            try:
-                self._prepare(key.inode)
-                path = self._directory.blob_path(self._blobs[key.inode].store_key)
-                self._pwrite(path / "data", key.index * self._grid.block_bytes, content)
-                fd = os.open(path / "blocks", os.O_WRONLY | os.O_CLOEXEC)
-                try:
-                    os.pwrite(fd, encode_entry(entry), entry_offset(key.index))
-                finally:
-                    os.close(fd)
-                break
-            except FileNotFoundError:
-                # Evicted by another process, or deleted by somebody: make it anew, once.
-                self._prepared.discard(key.inode)
-                if attempt:
-                    raise
+        kept = self._places[key.inode]
+        if kept.verified and kept.table.checksum_of(key.index, content) != self._suspect.get(key):
+            # What was verified is mended by itself alone: all of it begins anew.
+            self._places.discard(kept)
+            self._gone(key.inode, kept)
+        try:
+            self._write_once(key, content)
+        except FileNotFoundError:
+            # Evicted by another process, or deleted by somebody: make it anew, once.
+            self._gone(key.inode, self._places[key.inode])
+            self._write_once(key, content)
+
+    def _write_once(self, key: BlockKey, content: memoryview) -> None:
+        kept = self._places[key.inode]
+        entry = kept.table.checksum_of(key.index, content)
+        path = self._directory.blob_path(kept.blob.store_key)
+        self._places.prepare(key.inode, kept)
+        write_block(path / "data", key.index * self._grid.block_bytes, content, direct=self._directory.direct)
+        if not kept.verified:
+            write_entry(path / "blocks", entry_offset(key.index), kept.table.encoded(key.index, entry))
         with self._lock:
-            self._tables[key.inode][key.index] = entry
-
-    def _prepare(self, inode: int) -> None:
-        with self._preparing:
-            if inode in self._prepared:
-                return
-            blob = self._blobs[inode]
-            empty = self._table(blob).encode()
-            self._directory.prepare(blob, empty, replace=inode in self._rejected)
-            self._prepared.add(inode)
-            self._rejected.discard(inode)
-
-    def _pwrite(self, path: Path, offset: int, content: memoryview) -> None:
-        """Write whole pages past the page cache, and what remains of a blob's last block through it."""
-        whole = len(content) // PAGE_BYTES * PAGE_BYTES if self._directory.direct else 0
-        _pwrite_all(path, os.O_DIRECT, offset, content[:whole])
-        _pwrite_all(path, 0, offset + whole, content[whole:])
+            kept.table[key.index] = entry
+            self._suspect.pop(key, None)
 
     def forget(self, key: BlockKey) -> None:
         """Drop a block: its entry becomes zero, here and, if the disk will, in the table."""
-        with self._lock:
-            if self._tables[key.inode][key.index] == ABSENT:
-                return
-            self._tables[key.inode][key.index] = ABSENT
-        self._budget.release(self._grid.span(self._blobs[key.inode].size_bytes, key.index).size_bytes)
-        path = self._directory.blob_path(self._blobs[key.inode].store_key) / "blocks"
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-            try:
-                os.pwrite(fd, encode_entry(ABSENT), entry_offset(key.index))
-            finally:
-                os.close(fd)
-        except OSError:
-            return
+        self._forget(key, self._places[key.inode])
 
-    def _forget_blob(self, inode: int) -> None:
-        """Drop all blocks of a blob whose files are gone."""
+    def _forget(self, key: BlockKey, kept: Kept) -> None:
+        """Drop a block. The table of a verified blob stays as it is: it says what must be there."""
         with self._lock:
-            stored_bytes = self._tables[inode].stored_bytes
-            self._tables[inode].clear()
-            self._prepared.discard(inode)
-        self._budget.release(stored_bytes)
-        if stored_bytes:
-            log.warning("cache_blob_gone blob=%r bytes=%d", self._blobs[inode].name, stored_bytes)
+            entry = kept.table[key.index]
+            if entry == ABSENT:
+                return
+            kept.table[key.index] = ABSENT
+            if kept.verified:
+                self._suspect[key] = entry
+        self._budget.release(self._grid.span(kept.blob.size_bytes, key.index).size_bytes)
+        if kept.verified:
+            return
+        path = self._directory.blob_path(kept.blob.store_key) / "blocks"
+        with suppress(OSError):
+            write_entry(path, entry_offset(key.index), kept.table.encoded(key.index, ABSENT))
+
+    def _gone(self, inode: int, kept: Kept) -> None:
+        """Drop all blocks of a blob whose files are gone."""
+        self._budget.release(self._places.gone(inode, kept))
+
+    @property
+    def verified_count(self) -> int:
+        """How many blobs have been found to be what their publisher says."""
+        return sum(kept.verified for kept in self._places)
+
+    @property
+    def verified_bytes(self) -> int:
+        """Bytes of these."""
+        return sum(kept.blob.size_bytes for kept in self._places if kept.verified)
+
+    @property
+    def unverified(self) -> list[int]:
+        """The inodes of blobs that are complete, and have a digest that nobody has looked at.
+
+        Empty ones have nothing that could be shared.
+        """
+        return [
+            inode
+            for inode, blob in self._places.published.items()
+            if blob.digest is not None
+            and blob.size_bytes
+            and inode not in self._unverifiable
+            and self._places[inode].table.complete
+            and not self._places[inode].verified
+        ]
+
+    def verify(self, inode: int, go_on: GoOn) -> Verdict:
+        """Hash a complete blob; if it is what its publisher says, put it where every origin finds it.
+
+        Takes a second or so a gigabyte, and reads all of it from the disk. What is wrong is dropped.
+        """
+        kept, there = self._places[inode], self._places.empty(self._places.published[inode])
+        hashed = hash_stored(self._directory, self._grid, kept, there, go_on)
+        if hashed.verdict is Verdict.DAMAGED:
+            self._forget(BlockKey(inode, hashed.block), kept)
+        elif hashed.verdict is Verdict.WRONG:
+            self._unverifiable.add(inode)
+            log.error("digest_mismatch blob=%r origin=%r", kept.blob.name, kept.blob.origin)
+            self._places.discard(kept)
+            self._gone(inode, kept)
+        elif hashed.verdict is Verdict.RIGHT:
+            self._share(inode, kept, there)
+        return hashed.verdict
+
+    def _share(self, inode: int, kept: Kept, there: Kept) -> None:
+        """Put a blob that is right under its digest; one that is there already becomes ours too."""
+        self._unverifiable.add(inode)
+        try:
+            made = self._directory.promote(kept.blob, there.blob, there.table.encode())
+        except OSError as error:
+            log.warning("blob_not_shared blob=%r error=%r", kept.blob.name, error.strerror)
+            return
+        found = there if made else self._places.shared(inode)
+        if found is None:  # its blocks are of another size: both stay
+            return
+        self._places.move(inode, kept, found)
+        if not made:
+            self._budget.release(kept.table.stored_bytes)
 
     def touch(self) -> None:
         """Say that this snapshot's blobs are in use: they leave last."""
-        for blob in self._blobs.values():
-            self._directory.touch(blob.store_key)
+        for kept in self._places:
+            self._directory.touch(kept.blob.store_key)
 
 
 def open_store(
-    directory: CacheDirectory, grid: Grid, blobs: dict[int, BlobRef], manifest: Manifest, budget: int | None
+    directory: CacheDirectory,
+    grid: Grid,
+    blobs: dict[int, BlobRef],
+    manifest: Manifest,
+    budget: int | None,
+    spared: frozenset[int] = frozenset(),
 ) -> Store:
-    """Return the store of a snapshot, with what earlier mounts left in it.
+    """Return the store of a snapshot, with what earlier mounts left in it; `spared` as `Store` has them.
 
     Raises:
         CacheUnusable: see `Store.load`.
 
     """
-    store = Store(directory, grid, blobs)
+    store = Store(directory, grid, blobs, spared)
     store.load(budget)
     try:
-        directory.save_snapshot(manifest)
+        store.mended_snapshot = directory.save_snapshot(manifest)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             log.warning("snapshot_not_saved dir=%r error=%r", str(directory.root), error.strerror)
     return store
-
-
-def _pwrite_all(path: Path, flag: int, offset: int, content: memoryview) -> None:
-    if not content:
-        return
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | flag)
-    try:
-        written = 0
-        while written < len(content):
-            written += os.pwrite(fd, content[written:], offset + written)
-    finally:
-        os.close(fd)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from lazyfs.config import SourceOptions
 from lazyfs.core.blob import BlobRef, ByteRange
+from lazyfs.core.duplicates import WEIGHTS
 from lazyfs.core.manifest import Manifest
-from lazyfs.core.plan import WEIGHTS, natural_key
+from lazyfs.core.plan import natural_key
 from lazyfs.core.safetensors import LENGTH_BYTES, Layout, header_length, parse, parse_index
 from lazyfs.errors import BadHeader, SourceMissing
 from lazyfs.mount.snapshot import connect, take

@@ -11,7 +11,7 @@ from typing import Any
 from lazyfs.errors import MountpointError
 from lazyfs.fuse.liveness import Liveness, read_status
 from lazyfs.fuse.mountinfo import FILESYSTEM, Mounted, lazyfs_mounts, mounted_at
-from lazyfs.mount.preflight import resolve
+from lazyfs.supervisor.preflight import resolve
 from lazyfs.telemetry.status import bytes_text, duration_text, from_json
 
 WATCH_S = 1.0
@@ -100,8 +100,10 @@ def _troubles(document: dict[str, Any]) -> Iterator[str]:
         yield f"a reader has waited {waited} for {document['oldest_wait']}"
     if document["errors"]:
         yield f"{document['errors']} errors, the last: {document['last_error']}"
+    if document["cache_state"] not in {"healthy", "off"}:
+        yield f"the disk of the cache is in state {document['cache_state']}: {document['cache_why']}"
     if document["repairs"]:
-        yield f"{document['repairs']} blocks of the cache were corrupt and have been fetched again"
+        yield f"{document['repairs']} damaged blocks or files of the cache have been repaired"
     if document["declined"]:
         yield f"{document['declined']} blocks were served and not stored: the cache is full, slow or broken"
     yield from document["untuned"]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lazyfs.fuse.channel import unmount as unmount_channel
 from lazyfs.fuse.liveness import Liveness, liveness
-from lazyfs.mount.preflight import resolve
+from lazyfs.supervisor.preflight import resolve
 
 
 def unmount(mountpoint: Path, *, force: bool) -> None:

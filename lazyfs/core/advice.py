@@ -9,14 +9,14 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lazyfs.core.memorybudget import room_bytes
+
 KNEE_SHARE = 0.9
 """The fewest connections that bring this share of the best rate are enough."""
 SLOWER = 0.8
 """A warm start at less than this share of a cold one's rate is worth another disk; nearer is chance."""
 GROWING = 1.2
 """A last step this much better than the one before says that the curve has not bent yet."""
-PROCESS_BYTES = 150_000_000
-"""What a mount takes beside its budget for blocks (docs/operating.md)."""
 
 
 FRESH_SHARE = 0.75
@@ -187,9 +187,10 @@ def _memory(found: Measured) -> Setting | None:
         f"`auto` takes {_mib(found.memory_auto_max_bytes)} here, which is less than a block for each of "
         f"{connections} connections"
     )
-    if needed_bytes + PROCESS_BYTES <= found.memory_limit_bytes:
+    lacking_bytes = needed_bytes - room_bytes(found.memory_limit_bytes, found.block_bytes)
+    if lacking_bytes <= 0:
         return Setting(f"--memory {_mib(needed_bytes)}", why)
-    return Setting(f"a memory limit of {_mib(needed_bytes + PROCESS_BYTES)} or more", why)
+    return Setting(f"a memory limit of {_mib(found.memory_limit_bytes + lacking_bytes)} or more", why)
 
 
 def _cache_dir(found: Measured, cold: Forecast, warm: Forecast | None) -> Setting | None:

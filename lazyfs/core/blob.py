@@ -36,6 +36,8 @@ class BlobRef:
     `name` is the path inside the mount; `origin` is where the object lives, without credentials and
     independent of the mounted prefix; `version` pins it (an S3 VersionId or ETag, a modification time);
     `digest` is `"sha256:<hex>"` when the publisher gives one; `modified_ns` is shown as its mtime.
+    `revision` is where in the source's history it was found, when that is needed to locate it (the commit of
+    a Hub repository); the same blob of another revision is the same blob.
     """
 
     name: str
@@ -44,6 +46,7 @@ class BlobRef:
     size_bytes: int
     digest: str | None = None
     modified_ns: int = 0
+    revision: str | None = None
 
     @property
     def store_key(self) -> str:

@@ -25,7 +25,7 @@ leaves for speculation, however old it is: a design that dropped the oldest halv
 keeps a slow disk out of a reader's way.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -65,12 +65,14 @@ class _Entry:
 class Ledger(Generic[Key]):
     """The memory budget. All times are seconds of one monotonic clock, given by the caller."""
 
-    def __init__(self, capacity_bytes: int) -> None:
+    def __init__(self, capacity_bytes: int, counts: Callable[[Key], bool] | None = None) -> None:
+        """Begin empty; `counts` tells which blocks `landed_bytes` is of, if not of all."""
         self.capacity_bytes = capacity_bytes
+        self._counts = counts
         self._entries: dict[Key, _Entry] = {}
         self._used_bytes = 0
         self.landed_bytes = 0
-        """Bytes of the blocks that have landed."""
+        """Bytes of the blocks that have landed, of those that count."""
         self._landings = 0
         self._begun_at_s = float("-inf")
 
@@ -105,6 +107,16 @@ class Ledger(Generic[Key]):
         """Choose blocks of at least `excess_bytes` that may leave for `urgency`."""
         if excess_bytes <= 0:
             return ()
+        victims = []
+        for key in self._ranked(urgency, now_s):
+            victims.append(key)
+            excess_bytes -= self._entries[key].size_bytes
+            if excess_bytes <= 0:
+                return tuple(victims)
+        return None
+
+    def _ranked(self, urgency: Urgency, now_s: float) -> list[Key]:
+        """Return the blocks that may leave for `urgency`, in the order they would."""
         following = urgency is Urgency.WARMUP and now_s - self._begun_at_s < FOLLOWING_S
         ranked = []
         for key, entry in self._entries.items():
@@ -112,20 +124,28 @@ class Ledger(Generic[Key]):
             if rank is not None and not (following and rank[0] == UNREAD):
                 ranked.append((rank, key))
         ranked.sort(key=lambda candidate: candidate[0])
+        return [key for _, key in ranked]
+
+    def resize(self, capacity_bytes: int, now_s: float) -> tuple[Key, ...]:
+        """Change the budget; return the blocks that had to leave. What is in flight stays, and counts."""
+        self.capacity_bytes = capacity_bytes
         victims = []
-        for _, key in ranked:
+        for key in self._ranked(Urgency.DEMAND, now_s):
+            if self._used_bytes <= capacity_bytes:
+                break
             victims.append(key)
-            excess_bytes -= self._entries[key].size_bytes
-            if excess_bytes <= 0:
-                return tuple(victims)
-        return None
+            self.drop(key)
+        return tuple(victims)
 
     def land(self, key: Key, now_s: float) -> None:
         """Say that the whole block is in memory."""
         entry = self._entries[key]
         self._landings += 1
         entry.landed, entry.order, entry.touched_at_s = True, self._landings, now_s
-        self.landed_bytes += entry.size_bytes
+        self.landed_bytes += entry.size_bytes if self._is_counted(key) else 0
+
+    def _is_counted(self, key: Key) -> bool:
+        return self._counts is None or self._counts(key)
 
     def touch(self, key: Key, served_bytes: int, now_s: float) -> bool:
         """Say that a reader got so many bytes of the block; return whether that made it spent.
@@ -152,7 +172,7 @@ class Ledger(Generic[Key]):
         """Forget a block: it has left memory, or its flight has failed."""
         entry = self._entries.pop(key)
         self._used_bytes -= entry.size_bytes
-        self.landed_bytes -= entry.size_bytes if entry.landed else 0
+        self.landed_bytes -= entry.size_bytes if entry.landed and self._is_counted(key) else 0
 
     def idle(self, stored_before_s: float, any_before_s: float) -> tuple[Key, ...]:
         """Return what may leave for lack of use.

@@ -1,7 +1,11 @@
-"""The manifest: which blobs a mount shows, under which names and inode numbers.
+"""The manifest: which blobs a mount shows, under which names.
 
 A mount is a pinned snapshot. The manifest is its list of blobs, sorted; everything the kernel sees of the
-directory tree is a function of that list, so a restarted process shows the very same inodes.
+directory tree is a function of that list (`tree`), so a restarted process shows the very same inodes. A
+manifest that was arranged (`layout`) holds extras too, and says which source each part of it came from.
+
+**Formats.** What is not arranged is written as format 1, as ever: every version can read it, and the id of
+the snapshot stays. An arranged manifest is format 2, which a version that does not know it refuses.
 
 **The rule for names.** A source may hold keys that cannot be files. A name is refused (left out, with a
 warning that says why) when it, split at `/`,
@@ -17,24 +21,24 @@ Nothing is renamed, and one refused name never hides another.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from lazyfs.core.blob import BlobRef
+from lazyfs.core.reserved import RESERVED_NAME
+from lazyfs.core.tree import Extra, Kind, Node, encode_name, grow
 from lazyfs.errors import BadManifest
 
-ROOT_INODE = 1
-FIRST_INODE = 16
-"""Lower numbers are the root and the mount's own files (`fuse.attributes`)."""
-
-RESERVED_NAME = ".lazyfs"
-STATUS_NAME = "status.json"
-"""What lies below the reserved name."""
 COMPONENT_BYTES_MAX = 255
 NAME_BYTES_MAX = 4095
-FORMAT = 1
+FORMAT, FORMAT_ARRANGED = 1, 2
+NUMBER_MAX = 2**63 - 1
+"""The largest size and time a file system can tell."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+"""It becomes a path in the cache (`BlobRef.store_key`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +50,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
-    """A file (with its blob) or a directory (without) of the mounted tree."""
+class Part:
+    """What came from one source of several: the blobs below `directory`, where the source calls them less."""
 
-    inode: int
-    name: bytes
-    parent: int
-    blob: BlobRef | None
-    children: dict[bytes, int] = field(default_factory=dict)
+    source: str
+    directory: str
+
+    def called(self, blob: BlobRef) -> BlobRef:
+        """Return a blob of this part by the name its source gives it."""
+        return replace(blob, name=blob.name[len(self.directory) + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,9 @@ class Manifest:
     source: str
     blobs: tuple[BlobRef, ...]
     refused: tuple[Refusal, ...] = ()
+    parts: tuple[Part, ...] = ()
+    """None unless it was arranged: then all blobs are the one source's, by the names it gives them."""
+    extras: tuple[Extra, ...] = ()
 
     @property
     def size_bytes(self) -> int:
@@ -79,31 +87,22 @@ class Manifest:
         return self._canonical()
 
     def _canonical(self) -> str:
-        blobs = [asdict(blob) for blob in self.blobs]
-        document = {"format": FORMAT, "source": self.source, "blobs": blobs}
+        blobs = [_entry(blob) for blob in self.blobs]
+        document: dict[str, Any] = {"format": FORMAT, "source": self.source, "blobs": blobs}
+        if self.parts:
+            document["format"] = FORMAT_ARRANGED
+            document["parts"] = [asdict(part) for part in self.parts]
+            document["extras"] = [asdict(extra) for extra in self.extras]
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
 
     def nodes(self) -> dict[int, Node]:
-        """Return the directory tree by inode number: the root is 1, children are in sorted order."""
-        root = Node(ROOT_INODE, b"", ROOT_INODE, None)
-        nodes = {ROOT_INODE: root}
-        for blob in self.blobs:
-            *directories, last = encode_name(blob.name).split(b"/")
-            parent = root
-            for name in directories:
-                parent = _child(nodes, parent, name, None)
-            _child(nodes, parent, last, blob)
-        return nodes
+        """Return the directory tree by inode number."""
+        return grow(self.blobs, self.extras)
 
 
-def _child(nodes: dict[int, Node], parent: Node, name: bytes, blob: BlobRef | None) -> Node:
-    """Return the child of `parent` called `name`, made if it is new."""
-    inode = parent.children.get(name)
-    if inode is None:
-        inode = FIRST_INODE + len(nodes) - 1
-        nodes[inode] = Node(inode, name, parent.inode, blob)
-        parent.children[name] = inode
-    return nodes[inode]
+def _entry(blob: BlobRef) -> dict[str, Any]:
+    """Return a blob as a manifest holds it: without what it has not, so that older ids stay as they are."""
+    return {name: value for name, value in asdict(blob).items() if name not in _OPTIONAL or value is not None}
 
 
 def build(
@@ -116,7 +115,7 @@ def build(
 
     A pattern without `/` is matched against the last component too, so `*.bin` means every such file.
     """
-    wanted = [blob for blob in blobs if _selected(blob.name, include, exclude)]
+    wanted = [blob for blob in blobs if selected(blob.name, include, exclude)]
     good: list[BlobRef] = []
     refused: list[Refusal] = []
     for blob in wanted:
@@ -150,23 +149,15 @@ def _parents(name: str) -> Iterator[str]:
         yield name
 
 
-def _selected(name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+def selected(name: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> bool:
+    """Tell whether the patterns leave a name in; see `build`."""
+
     def matches(pattern: str) -> bool:
         last = name.rpartition("/")[2]
         return fnmatchcase(name, pattern) or ("/" not in pattern and fnmatchcase(last, pattern))
 
     wanted = not include or any(matches(pattern) for pattern in include)
     return wanted and not any(matches(pattern) for pattern in exclude)
-
-
-def encode_name(name: str) -> bytes:
-    """Return the bytes the kernel sees; a local file's undecodable bytes come back as they were.
-
-    Raises:
-        UnicodeEncodeError: for lone surrogates that no file name can have.
-
-    """
-    return name.encode("utf-8", "surrogateescape")
 
 
 def refusal(name: str) -> str | None:
@@ -204,15 +195,72 @@ def from_json(text: str | bytes) -> Manifest:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadManifest(f"not JSON: {error}") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise BadManifest(f"not a manifest of format {FORMAT}")
+    if not isinstance(document, dict) or document.get("format") not in (FORMAT, FORMAT_ARRANGED):
+        raise BadManifest(f"not a manifest of format {FORMAT} or {FORMAT_ARRANGED}")
     source, entries = document.get("source"), document.get("blobs")
     if not isinstance(source, str) or not isinstance(entries, list):
         raise BadManifest("source or blobs missing")
     manifest = build(source, [_blob(entry) for entry in entries])
     if manifest.refused:
         raise BadManifest(f"name {manifest.refused[0].name!r}: {manifest.refused[0].reason}")
-    return manifest
+    if document["format"] == FORMAT:
+        return manifest
+    parts = tuple(Part(**entry) for entry in _texts(document.get("parts"), ("source", "directory")))
+    extras = tuple(_extra(entry) for entry in _texts(document.get("extras"), ("name", "kind", "content")))
+    if not parts:
+        raise BadManifest("there are no parts")
+    return arranged(manifest, parts, extras)
+
+
+def arranged(manifest: Manifest, parts: tuple[Part, ...], extras: tuple[Extra, ...]) -> Manifest:
+    """Return the manifest with these parts and extras.
+
+    Raises:
+        BadManifest: when a name cannot be shown beside the others, or is one of nothing.
+
+    """
+    blobs, of_parts = {blob.name for blob in manifest.blobs}, {part.directory for part in parts}
+    for name in blobs:
+        if not of_parts & set(_parents(name)):
+            raise BadManifest(f"name {name!r}: is of no part")
+    files, directories = set(blobs), {parent for name in blobs for parent in _parents(name)}
+    for extra in extras:
+        reason = refusal(extra.name)
+        above = set(_parents(extra.name))
+        if reason is None and (extra.name in files | directories or above & files):
+            reason = "is there already"
+        if reason is None and extra.kind is Kind.ALIAS and extra.content not in blobs:
+            reason = "is a name of nothing"
+        if reason is not None:
+            raise BadManifest(f"name {extra.name!r}: {reason}")
+        files.add(extra.name)
+        directories |= above
+    return Manifest(manifest.source, manifest.blobs, manifest.refused, parts, extras)
+
+
+def _texts(entries: Any, names: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return entries that have exactly these fields, all of them texts that can be encoded."""
+    if not isinstance(entries, list):
+        raise BadManifest("parts or extras missing")
+    for entry in entries:
+        if not isinstance(entry, dict) or entry.keys() != set(names):
+            raise BadManifest(f"there must be the fields {', '.join(names)}")
+        for text in entry.values():
+            if not isinstance(text, str):
+                raise BadManifest("a part or extra holds what is no text")
+            try:
+                encode_name(text)
+            except UnicodeEncodeError:
+                raise BadManifest("a text cannot be encoded as UTF-8") from None
+    return entries
+
+
+def _extra(entry: dict[str, str]) -> Extra:
+    if entry["kind"] not in tuple(Kind):
+        raise BadManifest(f"there is no kind {entry['kind']!r}")
+    if entry["kind"] == Kind.LINK and (not entry["content"] or "\0" in entry["content"]):
+        raise BadManifest("a link leads nowhere")
+    return Extra(entry["name"], Kind(entry["kind"]), entry["content"])
 
 
 _FIELDS: dict[str, tuple[type, ...]] = {
@@ -222,16 +270,22 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "size_bytes": (int,),
     "digest": (str, type(None)),
     "modified_ns": (int,),
+    "revision": (str,),
 }
+_OPTIONAL = {"revision"}
 
 
 def _blob(entry: Any) -> BlobRef:
-    if not isinstance(entry, dict) or entry.keys() != _FIELDS.keys():
+    if not isinstance(entry, dict) or entry.keys() | _OPTIONAL != _FIELDS.keys():
         raise BadManifest(f"a blob has the fields {', '.join(_FIELDS)}")
     for name, types in _FIELDS.items():
         # bool is an int to isinstance, and not to us
-        if type(entry[name]) not in types:
+        if name in entry and type(entry[name]) not in types:
             raise BadManifest(f"field {name} is a {type(entry[name]).__name__}")
-    if entry["size_bytes"] < 0:
-        raise BadManifest("a size is negative")
+    # A file may well be older than 1970.
+    for name, least in (("size_bytes", 0), ("modified_ns", -NUMBER_MAX)):
+        if not least <= entry[name] <= NUMBER_MAX:
+            raise BadManifest(f"field {name} is out of range")
+    if entry["digest"] is not None and _DIGEST.fullmatch(entry["digest"]) is None:
+        raise BadManifest("a digest is no sha256")
     return BlobRef(**entry)

@@ -14,26 +14,25 @@ ask again. Blocks that nobody asks for fill the memory, and are read from disk f
 
 import re
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from lazyfs.core.blob import HEAD, PAGE_BYTES, BlobRef, BlockKey, ByteRange, Grid
+from lazyfs.core.duplicates import OTHER_WEIGHTS, WEIGHTS
 
 
 class Policy(StrEnum):
     """What warm-up fetches."""
 
     MODEL = "model"
-    """Everything."""
+    """Everything but duplicates (`core.duplicates`)."""
     FILE = "file"
     """Every file somebody has read from."""
     DEMAND = "demand"
     """Nothing: only what is read, and what lies just ahead of it."""
 
 
-WEIGHTS = ".safetensors"
-OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".onnx", ".h5", ".msgpack")
-"""The same weights in another format, when there are safetensors: warmed up last."""
 STREAMS_MAX = 16
 CONFIRM_BYTES = 12 << 20
 """A stream that has moved this far is believed, with small blocks earlier (`CONFIRM_BLOCKS`). The kernel asks
@@ -103,7 +102,13 @@ class Planner:
         policy: Policy,
         window_blocks: int = 8,
         head_bytes: int = 0,
+        models: Sequence[dict[int, BlobRef]] = (),
+        spared: frozenset[int] = frozenset(),
     ) -> None:
+        """`models` are the same blobs, one model after the other, if there are several.
+
+        Warm-up leaves out the `spared`, unless the policy is to fetch whole files and somebody reads one.
+        """
         self._grid = grid
         self._blobs = blobs
         self._head_bytes = head_bytes
@@ -115,10 +120,10 @@ class Planner:
             )
             for inode, blob in blobs.items()
         }
-        self._order = warm_order(blobs)
+        self._order = [inode for model in models or [blobs] for inode in warm_order(model)]
         self._rank = {inode: place for place, inode in enumerate(self._order)}
         self._aim = (0, 0)
-        self._warm = set(self._order) if policy is Policy.MODEL else set()
+        self._warm = set(self._order) - spared if policy is Policy.MODEL else set()
         self._exhausted = False
         """Whether the last look around found nothing: with thousands of files it takes a while."""
 
@@ -131,8 +136,9 @@ class Planner:
         if self._policy is not Policy.MODEL:
             return []
         block = self._grid.block_bytes
-        small = [inode for inode in self._order if 0 < self._blobs[inode].size_bytes <= block]
-        large = large_weights(self._blobs, block)
+        wanted = [inode for inode in self._order if inode in self._warm]
+        small = [inode for inode in wanted if 0 < self._blobs[inode].size_bytes <= block]
+        large = large_weights({inode: self._blobs[inode] for inode in wanted}, block)
         large.sort(key=self._rank.__getitem__)
         heads = [BlockKey(inode, HEAD if self._head_bytes else 0) for inode in large[1:]]
         return [*(BlockKey(inode, 0) for inode in small + large[:1]), *heads]

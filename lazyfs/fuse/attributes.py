@@ -1,11 +1,10 @@
 """What the kernel is told of a node. A function of the manifest alone, so it never changes while mounted."""
 
-import os
 import stat
 
 import pyfuse3
 
-from lazyfs.core.manifest import Node
+from lazyfs.core.tree import Node
 
 STATUS_DIRECTORY = 2
 STATUS_INODE = 3
@@ -20,18 +19,29 @@ FOREVER_S = 365 * 24 * 3600.0
 """Attributes, names and missing names are cached by the kernel for as long as it likes: nothing changes."""
 
 
-def attributes(node: Node) -> pyfuse3.EntryAttributes:
+Owner = tuple[int, int]
+"""User and group ids."""
+
+
+def attributes(node: Node, owner: Owner) -> pyfuse3.EntryAttributes:
     """Return a node's attributes: read-only, owned by whoever mounted."""
-    if node.blob is None:
-        return _entry(node.inode, stat.S_IFDIR | 0o555, 0, 0)
-    return _entry(node.inode, stat.S_IFREG | 0o444, node.blob.size_bytes, node.blob.modified_ns)
+    if node.is_directory:
+        return _entry(node.inode, stat.S_IFDIR | 0o555, (0, 0), owner)
+    if node.target is not None:
+        return _entry(node.inode, stat.S_IFLNK | 0o777, (len(node.target), 0), owner)
+    content = len(node.text or b""), 0
+    if node.blob is not None:
+        content = node.blob.size_bytes, node.blob.modified_ns
+    entry = _entry(node.inode, stat.S_IFREG | 0o444, content, owner)
+    entry.st_nlink = node.names
+    return entry
 
 
-def status_attributes(inode: int, now_ns: int) -> pyfuse3.EntryAttributes:
+def status_attributes(inode: int, now_ns: int, owner: Owner) -> pyfuse3.EntryAttributes:
     """Return the attributes of `.lazyfs` and of `.lazyfs/status.json`."""
     if inode == STATUS_DIRECTORY:
-        return _entry(inode, stat.S_IFDIR | 0o555, 0, now_ns)
-    entry = _entry(inode, stat.S_IFREG | 0o444, STATUS_BYTES, now_ns)
+        return _entry(inode, stat.S_IFDIR | 0o555, (0, now_ns), owner)
+    entry = _entry(inode, stat.S_IFREG | 0o444, (STATUS_BYTES, now_ns), owner)
     entry.attr_timeout = 0
     return entry
 
@@ -44,12 +54,14 @@ def missing() -> pyfuse3.EntryAttributes:
     return entry
 
 
-def _entry(inode: int, mode: int, size_bytes: int, modified_ns: int) -> pyfuse3.EntryAttributes:
+def _entry(inode: int, mode: int, content: tuple[int, int], owner: Owner) -> pyfuse3.EntryAttributes:
+    """Return an entry; `content` is its size in bytes and when it was modified, in nanoseconds."""
+    size_bytes, modified_ns = content
     entry = pyfuse3.EntryAttributes()
     entry.st_ino = pyfuse3.InodeT(inode)
     entry.st_mode = pyfuse3.ModeT(mode)
     entry.st_nlink = 2 if stat.S_ISDIR(mode) else 1
-    entry.st_uid, entry.st_gid = os.geteuid(), os.getegid()
+    entry.st_uid, entry.st_gid = owner
     entry.st_size = size_bytes
     entry.st_blksize = READ_BYTES
     entry.st_blocks = -(-size_bytes // 512)

@@ -42,16 +42,37 @@ def open_channel(mountpoint: Path, source: str, *, allow_other: bool) -> Channel
         FuseUnavailable: without /dev/fuse, or without permission to mount.
 
     """
+    require_device()
+    if os.geteuid() == 0:
+        channel = open_as_root(mountpoint, source, allow_other=allow_other)
+        if channel is not None:
+            return channel
+    return _channel(_fusermount(mountpoint, source, allow_other=allow_other), mountpoint)
+
+
+def open_as_root(mountpoint: Path, source: str, *, allow_other: bool) -> Channel | None:
+    """Mount by mount(2), starting no other process; None when this root may not.
+
+    Raises:
+        FuseUnavailable: without /dev/fuse, or when it cannot be mounted there.
+
+    """
+    fd = _mount(mountpoint, source, allow_other=allow_other)
+    return None if fd is None else _channel(fd, mountpoint)
+
+
+def require_device() -> None:
+    """Check that there is a /dev/fuse.
+
+    Raises:
+        FuseUnavailable: when there is none.
+
+    """
     if not Path("/dev/fuse").exists():
         raise FuseUnavailable(
             "there is no /dev/fuse",
             "load the module (modprobe fuse), or give the container the device (--device /dev/fuse)",
         )
-    if os.geteuid() == 0:
-        fd = _mount(mountpoint, source, allow_other=allow_other)
-        if fd is not None:
-            return _channel(fd, mountpoint)
-    return _channel(_fusermount(mountpoint, source, allow_other=allow_other), mountpoint)
 
 
 def _channel(fd: int, mountpoint: Path) -> Channel:

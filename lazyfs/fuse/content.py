@@ -1,11 +1,11 @@
-"""What a READ returns: a span of a blob, or the status document."""
+"""What a READ returns: a span of a blob, a text of the manifest, or the status document."""
 
 import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from lazyfs.core.blob import ByteRange
-from lazyfs.core.manifest import Node
+from lazyfs.core.tree import Node
 from lazyfs.errors import NoSuchFile
 from lazyfs.fuse.attributes import STATUS_BYTES, STATUS_INODE
 
@@ -30,6 +30,7 @@ class Content:
 
     def __init__(self, nodes: dict[int, Node], reader: Reader, status: Callable[[], str]) -> None:
         self._blobs = {inode: node.blob for inode, node in nodes.items() if node.blob is not None}
+        self._texts = {inode: node.text for inode, node in nodes.items() if node.text is not None}
         self._reader = reader
         self._status = status
         self._rendered: tuple[float, bytes] = (-STATUS_AGE_S, b"")
@@ -43,6 +44,8 @@ class Content:
         """
         if inode == STATUS_INODE:
             return self._status_document()[offset : offset + size]
+        if inode in self._texts:
+            return self._texts[inode][offset : offset + size]
         span = self._span(inode, offset, size)
         return self._reader.read_now(inode, span) if span.size_bytes else b""
 

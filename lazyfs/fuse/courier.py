@@ -9,12 +9,14 @@ pyfuse3 gets one end of a socket pair as its "device". Why READ does not go thro
   read stops the whole process. Here the descriptor does not block, and on a socket pair no message vanishes.
 * A killed reader would wait in the kernel until its bytes have come. Here INTERRUPT ends its wait.
 * The number of background requests can be set in the reply to INIT, which needs no privilege.
+* INIT, which the kernel sends once, can be shown to each pyfuse3 that takes a mount over (`session`).
 """
 
 import errno
+import math
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +24,11 @@ import pyfuse3
 import trio
 
 from lazyfs.fuse import wire
+from lazyfs.fuse.intake import Intake
 from lazyfs.fuse.operations import Operations, errno_of
 from lazyfs.fuse.sender import Sender
 from lazyfs.telemetry.metrics import Meter
 
-REQUEST_BYTES_MAX = (1 << 20) + (1 << 16)
-"""The kernel insists on room for the largest write it could send, and its header."""
 DIRECTORY_BYTES_MAX = 64 << 10
 """A reply must fit into one message of the socket pair."""
 MAX_BACKGROUND = 1024
@@ -35,12 +36,26 @@ BURST = 16
 """Requests answered before other tasks get a turn."""
 SIGKILL_BIT = 1 << 8
 WATCH_S = 0.2
+DRAIN_S, DRAIN_TICK_S = 5.0, 0.01
+"""How long a courier that is relieved goes on answering what it has taken."""
 UNSEEN_PATIENCE_S = 10.0
 """So long an interrupted read goes on waiting when nobody can tell whether its caller is being killed."""
 
 ReadNow = Callable[[int, int, int], memoryview | bytes | None]
 """Inode, offset, size -> the bytes if they are in memory; None if it takes waiting. Raises `LazyfsError`."""
 ReadLater = Callable[[int, int, int], Awaitable[memoryview | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """The kernel's INIT message, and whom to give the reply to; requests are taken when that returns.
+
+    `agree` returns where workers that are gone have left requests (`intake`).
+    """
+
+    init: bytes
+    agree: Callable[[bytes], Awaitable[Iterable[int]]]
+    intake: Intake = field(default_factory=Intake)
 
 
 @dataclass(slots=True)
@@ -56,21 +71,35 @@ class Courier:
     """Serves one channel."""
 
     def __init__(
-        self, fd: int, operations: Operations, read_now: ReadNow, read_later: ReadLater, meter: Meter
+        self,
+        fd: int,
+        handshake: Handshake,
+        operations: Operations,
+        read_now: ReadNow,
+        read_later: ReadLater,
+        meter: Meter,
     ) -> None:
         self._fd = fd
+        self._handshake = handshake
+        self._intake = handshake.intake
         self._operations = operations
         self._read_now = read_now
         self._read_later = read_later
         self._meter = meter
-        self._sender = Sender(fd)
+        self._sender = Sender(fd, self._intake.answered)
         self._waiting: dict[int, _Waiting] = {}
-        self._init_unique: int | None = None
+        self._carried: set[int] = set()
+        """The requests pyfuse3 has and has not replied to."""
+        self._taking = trio.CancelScope()
+        self._to_take_over, self._taken_over = trio.open_memory_channel[Iterable[int]](math.inf)
+        self.unanswered_count = 0
+        """How many requests were taken and not answered, once it has been drained."""
 
-    async def run(self) -> None:
-        """Serve until the file system is unmounted, or this is cancelled; closes the descriptor.
+    async def run(self) -> bool:
+        """Serve until the file system is unmounted, `drain` is called, or this is cancelled.
 
-        Whoever still waits then gets an error instead of waiting for ever.
+        Closes the descriptor; if nobody else holds it, whoever still waits then gets an error. Returns
+        whether it was drained.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
@@ -81,33 +110,70 @@ class Courier:
                 async with trio.open_nursery() as nursery:
                     pipe = trio.socket.from_stdlib_socket(ours)
                     nursery.start_soon(pyfuse3.main)
+                    left = await self._introduce(pipe)
                     nursery.start_soon(self._carry_replies, pipe)
-                    await self._take_requests(nursery, pipe)
+                    with self._taking:
+                        self.take_over(left)
+                        nursery.start_soon(self._take_over, nursery, pipe)
+                        await self._take_requests(nursery, pipe)
+                    if self._taking.cancelled_caught:
+                        await self._answer_the_rest()
                     nursery.cancel_scope.cancel()
             finally:
                 pyfuse3.close(unmount=False)
         finally:
-            self._sender.close()
-            os.close(self._fd)
+            if self._sender.close():
+                os.close(self._fd)
             ours.close()
+        return self._taking.cancelled_caught
+
+    def drain(self) -> None:
+        """Take no more requests, answer those that were taken, and end. Somebody else takes over."""
+        self._taking.cancel()
+
+    async def _answer_the_rest(self) -> None:
+        with trio.move_on_after(DRAIN_S):
+            while self._unanswered():  # noqa: ASYNC110 - of three kinds, and only once in its life
+                await trio.sleep(DRAIN_TICK_S)
+        # Now, before their tasks are cancelled and are no more.
+        self.unanswered_count = self._unanswered()
+
+    def _unanswered(self) -> int:
+        return len(self._waiting) + len(self._carried) + self._sender.unwritten_count
+
+    async def _introduce(self, pipe: trio.socket.SocketType) -> Iterable[int]:
+        """Have pyfuse3 answer INIT, and wait until that answer is agreed with."""
+        await pipe.send(self._handshake.init)
+        reply = await pipe.recv(wire.REQUEST_BYTES_MAX)
+        return await self._handshake.agree(wire.adjust_init(reply, MAX_BACKGROUND))
+
+    def take_over(self, regions: Iterable[int]) -> None:
+        """Have what others have left unanswered there answered, once this one serves."""
+        self._to_take_over.send_nowait(regions)
+
+    async def _take_over(self, nursery: trio.Nursery, pipe: trio.socket.SocketType) -> None:
+        async for regions in self._taken_over:
+            for message in self._intake.left(regions):
+                await self._dispatch(message, nursery, pipe)
 
     async def _take_requests(self, nursery: trio.Nursery, pipe: trio.socket.SocketType) -> None:
-        buffer = bytearray(REQUEST_BYTES_MAX)
-        view = memoryview(buffer)
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             for _ in range(BURST):
+                if self._taking.cancel_called:
+                    break
                 try:
-                    length = os.readv(self._fd, [buffer])
+                    length = os.readv(self._fd, self._intake.buffers())
                 except BlockingIOError:
                     break
                 except OSError as error:
+                    self._intake.spoilt()
                     if error.errno == errno.ENODEV:
                         return  # unmounted, or aborted
                     if error.errno in {errno.ENOENT, errno.EINTR}:
                         continue  # the request was taken back while it was being read
                     raise
-                await self._dispatch(view[:length], nursery, pipe)
+                await self._dispatch(self._intake.took(length), nursery, pipe)
             else:
                 await trio.lowlevel.checkpoint()
 
@@ -119,22 +185,25 @@ class Courier:
             self._read(nursery, head, wire.read_request(message))
         elif head.opcode == wire.INTERRUPT:
             waiting = self._waiting.get(wire.interrupted(message))
+            self._intake.answered(head.unique)
             if waiting is not None:
                 nursery.start_soon(self._end_if_dying, waiting)
-        elif head.opcode not in {wire.FORGET, wire.BATCH_FORGET}:  # nodes live as long as the mount
+        elif head.opcode in {wire.FORGET, wire.BATCH_FORGET}:
+            self._intake.answered(head.unique)  # nodes live as long as the mount
+        else:
             if head.opcode in {wire.READDIR, wire.READDIRPLUS}:
                 wire.limit_size(message, DIRECTORY_BYTES_MAX)
-            elif head.opcode == wire.INIT:
-                self._init_unique = head.unique
-            await pipe.send(message)
+            self._carried.add(head.unique)
+            # It was taken, so it must be carried, also by one that is being relieved.
+            with trio.move_on_after(DRAIN_S, shield=True):
+                await pipe.send(message)
 
     async def _carry_replies(self, pipe: trio.socket.SocketType) -> None:
         while True:
-            reply = await pipe.recv(REQUEST_BYTES_MAX)
+            reply = await pipe.recv(wire.REQUEST_BYTES_MAX)
             if not reply:
                 return
-            if wire.reply_unique(reply) == self._init_unique:
-                reply, self._init_unique = wire.adjust_init(reply, MAX_BACKGROUND), None
+            self._carried.discard(wire.reply_unique(reply))
             self._sender.send([reply])
 
     # -- reads ---------------------------------------------------------------------------------------
@@ -161,7 +230,9 @@ class Courier:
         except Exception as error:  # noqa: BLE001 - as above
             self._refuse(unique, error)
         finally:
-            del self._waiting[unique]
+            # The same request may have been sent again (FUSE_NOTIFY_RESEND), and wait under the same name.
+            if self._waiting.get(unique) is waiting:
+                del self._waiting[unique]
         if waiting.scope.cancelled_caught:
             self._sender.send([wire.error_reply(unique, errno.EINTR)])
 

@@ -9,7 +9,7 @@ import subprocess
 from enum import StrEnum
 from pathlib import Path
 
-from lazyfs.core.manifest import RESERVED_NAME, STATUS_NAME
+from lazyfs.core.reserved import RESERVED_NAME, STATUS_NAME
 
 ANSWER_TIMEOUT_S = 1.5
 STATUS_PATH = f"{RESERVED_NAME}/{STATUS_NAME}"

@@ -14,11 +14,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
 
-from lazyfs.core.manifest import RESERVED_NAME, ROOT_INODE, STATUS_NAME, Node
+from lazyfs.core.reserved import RESERVED_NAME, STATUS_NAME
+from lazyfs.core.tree import ROOT_INODE, Node
 from lazyfs.errors import LazyfsError, ReadOnly
 from lazyfs.fuse.attributes import (
     STATUS_DIRECTORY,
     STATUS_INODE,
+    Owner,
     attributes,
     missing,
     status_attributes,
@@ -67,8 +69,9 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = False
     enable_acl = False
 
-    def __init__(self, nodes: dict[int, Node], meter: Meter) -> None:
+    def __init__(self, nodes: dict[int, Node], meter: Meter, owner: Owner) -> None:
         super().__init__()
+        self._owner = owner
         self.meter = meter
         self._nodes = nodes
         self._listings: dict[int, list[tuple[bytes, int]]] = {}
@@ -79,19 +82,19 @@ class Operations(pyfuse3.Operations):
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
         """Find a name; one that is missing is missing for ever."""
         if parent_inode == ROOT_INODE and name == RESERVED_NAME.encode():
-            return status_attributes(STATUS_DIRECTORY, time.time_ns())
+            return status_attributes(STATUS_DIRECTORY, time.time_ns(), self._owner)
         if parent_inode == STATUS_DIRECTORY and name == STATUS_NAME.encode():
-            return status_attributes(STATUS_INODE, time.time_ns())
+            return status_attributes(STATUS_INODE, time.time_ns(), self._owner)
         parent = self._nodes.get(parent_inode)
         inode = parent.children.get(name) if parent else None
-        return missing() if inode is None else attributes(self._nodes[inode])
+        return missing() if inode is None else attributes(self._nodes[inode], self._owner)
 
     @replies_errno
     async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
         """Return a node's attributes."""
         if inode in {STATUS_DIRECTORY, STATUS_INODE}:
-            return status_attributes(inode, time.time_ns())
-        return attributes(self._node(inode))
+            return status_attributes(inode, time.time_ns(), self._owner)
+        return attributes(self._node(inode), self._owner)
 
     def _node(self, inode: int) -> Node:
         node = self._nodes.get(inode)
@@ -102,23 +105,36 @@ class Operations(pyfuse3.Operations):
     @replies_errno
     async def opendir(self, inode: int, ctx: Any) -> int:
         """Open a directory: its handle is its inode."""
-        if inode != STATUS_DIRECTORY and self._node(inode).blob is not None:
+        if inode != STATUS_DIRECTORY and not self._node(inode).is_directory:
             raise pyfuse3.FUSEError(errno.ENOTDIR)
         return inode
 
     @replies_errno
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
-        """List a directory from entry `start_id` on. `.lazyfs` can be opened but is not listed."""
+        """List a directory from entry `start_id` on. `.lazyfs` and links can be opened but are not listed.
+
+        A link may lead back up: who walks the tree need not go in circles.
+        """
         if fh == STATUS_DIRECTORY:
             return
         listing = self._listings.get(fh)
         if listing is None:
-            listing = self._listings[fh] = list(self._node(fh).children.items())
+            children = self._node(fh).children.items()
+            listing = [(name, inode) for name, inode in children if self._nodes[inode].target is None]
+            self._listings[fh] = listing
         for place in range(start_id, len(listing)):
             name, inode = listing[place]
-            entry = attributes(self._nodes[inode])
+            entry = attributes(self._nodes[inode], self._owner)
             if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), entry, place + 1):
                 return
+
+    @replies_errno
+    async def readlink(self, inode: int, ctx: Any) -> bytes:
+        """Return where a symbolic link leads."""
+        target = self._node(inode).target
+        if target is None:
+            raise pyfuse3.FUSEError(errno.EINVAL)
+        return target
 
     # -- files ---------------------------------------------------------------------------------------
 
@@ -129,7 +145,7 @@ class Operations(pyfuse3.Operations):
             raise ReadOnly("the mount is read-only")
         if inode == STATUS_INODE:
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), direct_io=True, keep_cache=False)
-        if self._node(inode).blob is None:
+        if not self._node(inode).is_file:
             raise pyfuse3.FUSEError(errno.EISDIR)
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(inode), keep_cache=True)
 

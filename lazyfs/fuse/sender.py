@@ -12,8 +12,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
+
+from lazyfs.fuse import wire
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +29,21 @@ BACKLOG_MAX = 8
 
 
 class Sender:
-    """Sends through one descriptor. `send` is for one thread; `close` ends the others."""
+    """Sends through one descriptor. `send` is for one thread; `close` ends the others.
 
-    def __init__(self, fd: int, threads: int | None = None) -> None:
+    `answered` is called, in whichever thread, with the request whose reply has been written.
+    """
+
+    def __init__(self, fd: int, answered: Callable[[int], None], threads: int | None = None) -> None:
         self._fd = fd
+        self._answered = answered
         self._count = threads or min(4, os.cpu_count() or 1)
         self._queue: SimpleQueue[Parts | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._bytes_per_s = 2 * SLOW_BYTES_PER_S
+        self._lock = threading.Lock()
+        self.unwritten_count = 0
+        """Replies that wait for a thread, or are being written by one."""
 
     def send(self, parts: Parts) -> None:
         """Send one reply. It may be gone when this returns, or a moment later."""
@@ -45,11 +54,15 @@ class Sender:
         while len(self._threads) < self._count:
             self._threads.append(threading.Thread(target=self._work, daemon=True, name="sender"))
             self._threads[-1].start()
+        with self._lock:
+            self.unwritten_count += 1
         self._queue.put(parts)
 
     def _work(self) -> None:
         while (parts := self._queue.get()) is not None:
             self._write(parts)
+            with self._lock:
+                self.unwritten_count -= 1
             del parts  # or its view would keep a block's memory while this waits
 
     def _write(self, parts: Parts) -> None:
@@ -61,15 +74,21 @@ class Sender:
             if error.errno not in {errno.ENOENT, errno.ENODEV}:
                 log.warning("reply_failed error=%r", error.strerror)
             return
+        finally:
+            self._answered(wire.reply_unique(parts[0]))
         if size >= LARGE_BYTES:
             rate = size / max(time.perf_counter() - began_s, 1e-9)
             # An average over some ten replies: single ones are slow for other reasons.
             self._bytes_per_s += (rate - self._bytes_per_s) / 8
 
-    def close(self) -> None:
-        """Let the threads finish what they have, and end."""
+    def close(self) -> bool:
+        """Let the threads finish what they have, and end; return whether all have, within `CLOSE_S`.
+
+        Otherwise they still use the descriptor: it must not be closed.
+        """
         for _ in self._threads:
             self._queue.put(None)
         deadline_s = time.monotonic() + CLOSE_S
         for thread in self._threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)

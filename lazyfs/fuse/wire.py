@@ -15,6 +15,8 @@ _UNIQUE = struct.Struct("=Q")
 _SIZE = struct.Struct("=I")
 _BACKGROUND = struct.Struct("=HH")
 
+REQUEST_BYTES_MAX = (1 << 20) + (1 << 16)
+"""The kernel insists on room for the largest write it could send, and its header."""
 OUT_HEADER_BYTES = _OUT_HEADER.size
 _READ_SIZE_AT = _IN_HEADER.size + 16
 _FLAGS_AT = OUT_HEADER_BYTES + 12
@@ -23,6 +25,11 @@ _FLAGS = struct.Struct("=I")
 _BACKGROUND_AT = _FLAGS_AT + _FLAGS.size
 """After the flags: max_background, congestion_threshold."""
 _ASYNC_DIO = 1 << 15
+_INIT_IN = struct.Struct("=IIIII")
+"""major, minor, max_readahead, flags, flags2."""
+_INIT_EXT, _HAS_RESEND = 1 << 30, 1 << (39 - 32)
+"""FUSE_INIT_EXT says that there are flags2; FUSE_HAS_RESEND is the 40th flag."""
+_NOTIFY_RESEND = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +83,31 @@ def error_reply(unique: int, errno: int) -> bytes:
     return _OUT_HEADER.pack(OUT_HEADER_BYTES, -errno, unique)
 
 
-def reply_unique(message: bytes) -> int:
+def reply_unique(message: bytes | memoryview) -> int:
     """Return which request a reply is for."""
     unique: int = _OUT_HEADER.unpack_from(message)[2]
     return unique
+
+
+def content_of(reply: bytes) -> bytes:
+    """Return a reply without its header, which names the request."""
+    return reply[OUT_HEADER_BYTES:]
+
+
+def offers_resend(init: bytes) -> bool:
+    """Tell whether the kernel that sent this INIT knows FUSE_NOTIFY_RESEND (6.9 and later)."""
+    if len(init) < _IN_HEADER.size + _INIT_IN.size:
+        return False
+    *_, flags, flags2 = _INIT_IN.unpack_from(init, _IN_HEADER.size)
+    return bool(flags & _INIT_EXT and flags2 & _HAS_RESEND)
+
+
+def resend_notification() -> bytes:
+    """Return what asks the kernel to send again whatever has been taken and not answered.
+
+    Such a request comes with the highest bit of its `unique` set; the reply must have it too.
+    """
+    return _OUT_HEADER.pack(OUT_HEADER_BYTES, _NOTIFY_RESEND, 0)
 
 
 def adjust_init(reply: bytes, max_background: int) -> bytes:

@@ -1,28 +1,21 @@
-"""The life of a mount, from the address of a source to the last unmount."""
+"""What a worker does, from the moment its parts are put together until somebody else takes over, or none."""
 
 import gc
 import logging
-import os
-import signal
-import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from lazyfs.config import MountOptions
-from lazyfs.errors import LazyfsError, MountpointError
-from lazyfs.fuse.channel import Channel, detach, open_channel
-from lazyfs.fuse.courier import Courier
-from lazyfs.fuse.liveness import STATUS_PATH
-from lazyfs.fuse.mountinfo import mounted_at
-from lazyfs.fuse.tuning import tune
-from lazyfs.mount.assembly import Parts, assemble
-from lazyfs.mount.preflight import claimed
-from lazyfs.mount.snapshot import connect, take
-from lazyfs.telemetry.status import Phase, Status
+from lazyfs.fuse.courier import Courier, Handshake
+from lazyfs.fuse.intake import Intake, RememberingIntake
+from lazyfs.mount.access import assume
+from lazyfs.mount.assembly import Parts
+from lazyfs.mount.snapshot import Sources
+from lazyfs.supervisor.messages import Control, Kind, Message
+from lazyfs.supervisor.privileges import relax
+from lazyfs.telemetry.status import Phase, Status, from_json
 
 if TYPE_CHECKING:
     from lazyfs.telemetry.endpoint import Endpoint
@@ -31,142 +24,140 @@ log = logging.getLogger(__name__)
 
 GARBAGE_THRESHOLD = 700
 """Python's own: an error caught in a circle of frames may hold blocks."""
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BEAT_S = 0.5
 SAMPLE_S = 0.25
 HEARTBEAT_S = 30.0
 TOUCH_S = 600.0
 """How often the cache is told that this snapshot is in use."""
-DETACH_S = 1.0
 
 Announce = Callable[[Status], None]
-"""Called when the directory answers, and then a few times a second."""
+"""Called when the mount is ready, and then a few times a second."""
 
 
-def mount(source_address: str, mountpoint: Path, options: MountOptions, announce: Announce) -> None:
-    """Mount `source_address` at `mountpoint` and serve it until it is unmounted or a signal ends it.
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is served: the parts, and the sources their bytes come from."""
 
-    Raises:
-        LazyfsError: whatever keeps it from being mounted; nothing is left mounted then.
-
-    """
-    started_at_s = time.time()
-    # Before trio takes the signals over, and after: unwind, once, so that nothing stays mounted.
-    unwind = _Unwind()
-    for number in ENDING:
-        signal.signal(number, unwind)
-    with ExitStack() as ends:
-        with claimed(mountpoint) as path:
-            source = connect(source_address, options)
-            ends.callback(source.close)
-            manifest = take(source, source_address, options)
-            parts = assemble(source, manifest, path, options, started_at_s)
-            endpoint = _endpoint(options, parts, path)
-            if endpoint is not None:
-                ends.callback(endpoint.close)
-            channel = open_channel(path, source_address, allow_other=options.allow_other)
-            ends.callback(lambda: log.info("unmounted mountpoint=%r", str(path)))
-            ends.callback(detach, path, channel.device)
-        try:
-            trio.run(_run, channel, parts, options, endpoint, announce, unwind)
-        except* LazyfsError as errors:
-            raise _first(errors) from None
+    parts: Parts
+    sources: Sources
 
 
-def _first(errors: BaseExceptionGroup[LazyfsError]) -> LazyfsError:
-    """Return one error of a group of them: trio wraps what ends a nursery, several times over."""
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    assert isinstance(found, LazyfsError)
-    return found
+async def serve(control: Control, served: Served, endpoint: "Endpoint | None", announce: Announce) -> None:
+    """Serve the descriptor the supervisor hands over, until it is unmounted or the supervisor ends it."""
+    await _Service(control, served, endpoint, announce).run()
 
 
-class _Unwind:
-    """A handler for signals: the first one ends the process by unwinding, more of them change nothing."""
+class _Service:
+    """One worker's service; the supervisor's messages drive it."""
 
-    def __init__(self) -> None:
-        self.armed = True
+    def __init__(
+        self, control: Control, served: Served, endpoint: "Endpoint | None", announce: Announce
+    ) -> None:
+        self._control = control
+        self._parts = served.parts
+        self._sources = served.sources
+        self._endpoint = endpoint
+        self._announce = announce
+        self._go = trio.Event()
+        self._left: list[int] = []
+        """Where workers before this one have left requests."""
+        self._courier: Courier | None = None
 
-    def __call__(self, number: int, _frame: object) -> None:
-        """Handle a signal."""
-        if self.armed:
-            self.armed = False
-            raise SystemExit(128 + number)
-
-
-def _endpoint(options: MountOptions, parts: Parts, mountpoint: Path) -> "Endpoint | None":
-    if options.http is None or options.no_http:
-        return None
-    # Late: http.server takes a while to import, and most mounts serve no HTTP.
-    from lazyfs.telemetry.endpoint import Endpoint, Probe  # noqa: PLC0415
-
-    probe = Probe(str(mountpoint / STATUS_PATH))
-    return Endpoint(options.http, parts.meter, parts.reporter.status, probe)
-
-
-async def _run(
-    channel: Channel,
-    parts: Parts,
-    options: MountOptions,
-    endpoint: "Endpoint | None",
-    announce: Announce,
-    unwind: "_Unwind",
-) -> None:
-    """Run the parts until the mount ends."""
-    async with trio.open_nursery() as nursery:
-
-        async def serving() -> None:
-            content = parts.content
-            courier = Courier(channel.fd, parts.operations, content.read_now, content.read_later, parts.meter)
-            await courier.run()
-            nursery.cancel_scope.cancel()  # somebody unmounted
-
-        async def ending() -> None:
-            with trio.open_signal_receiver(*ENDING) as signals:
-                unwind.armed = False
-                number = await anext(signals)
-            log.info("ending signal=%s mountpoint=%r", signal.Signals(number).name, str(channel.mountpoint))
-            with trio.move_on_after(DETACH_S):
-                await trio.to_thread.run_sync(
-                    detach, channel.mountpoint, channel.device, abandon_on_cancel=True
-                )
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            while (message := await self._next()) is not None and message.kind != Kind.END:
+                self._heed(message, nursery)
+            # The supervisor has ended this, or is gone: what still waits need not be answered.
             nursery.cancel_scope.cancel()
 
-        nursery.start_soon(ending)
+    async def _next(self) -> Message | None:
+        while True:
+            try:
+                return self._control.receive()
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._control.sock)
+
+    def _heed(self, message: Message, nursery: trio.Nursery) -> None:
+        if message.kind == Kind.SERVE:
+            nursery.start_soon(self._serve, message, nursery)
+        elif message.kind == Kind.GO:
+            self._left = message.fields["left"]
+            self._go.set()
+            self._begin(nursery)
+        elif message.kind == Kind.READY:
+            self._become_ready(message.fields, nursery)
+        elif message.kind == Kind.UNDONE and self._courier is not None:
+            self._courier.take_over(message.fields["left"])
+        elif message.kind == Kind.ACCESS:
+            assume(message.fields["environment"])
+            self._sources.reconnect()
+        elif message.kind == Kind.DRAIN and self._courier is not None:
+            self._parts.warmer.stop()
+            self._courier.drain()
+
+    async def _serve(self, message: Message, nursery: trio.Nursery) -> None:
+        parts, content, (fd, *table) = self._parts, self._parts.content, message.fds
+
+        async def agree(reply: bytes) -> list[int]:
+            self._control.send(Kind.REPLY, {"reply": reply.hex()})
+            await self._go.wait()
+            return self._left
+
+        intake = RememberingIntake(table[0], message.fields["region"]) if table else Intake()
+        handshake = Handshake(bytes.fromhex(message.fields["init"]), agree, intake)
+        reads = content.read_now, content.read_later
+        courier = self._courier = Courier(fd, handshake, parts.operations, *reads, parts.meter)
+        drained = await courier.run()
+        if drained:
+            self._control.send(Kind.DRAINED, {"unanswered": courier.unanswered_count})
+        else:
+            self._control.send(Kind.UNMOUNTED)
+        nursery.cancel_scope.cancel()
+
+    def _begin(self, nursery: trio.Nursery) -> None:
+        """Start what fetches and keeps: from now on requests are taken."""
+        relax()
+        parts = self._parts
         nursery.start_soon(parts.loader.run)
+        nursery.start_soon(parts.memory.run)
         if parts.writer is not None:
             nursery.start_soon(parts.writer.run)
-        nursery.start_soon(serving)
-        await _become_ready(channel, parts, options)
-        if endpoint is not None:
-            endpoint.ready = True
-        announce(parts.reporter.status())
-        nursery.start_soon(_watch, parts, announce)
+        nursery.start_soon(self._beat)
+        self._control.send(Kind.SERVING)
+
+    async def _beat(self) -> None:
+        """Tell the supervisor that this loop still runs. One that is stopped for a while hears some of it."""
+        while True:
+            self._control.send(Kind.BEAT, self._parts.reporter.progress())
+            await trio.sleep(BEAT_S)
+
+    def _become_ready(self, found: dict[str, Any], nursery: trio.Nursery) -> None:
+        """Take note that the directory answers, and of what could not be tuned; tell everybody."""
+        parts, reporter = self._parts, self._parts.reporter
+        reporter.untuned, reporter.ready_after_s = tuple(found["untuned"]), found["ready_after_s"]
+        gc.freeze()  # what is here now stays, and need not be looked through for garbage while bytes flow
+        gc.set_threshold(GARBAGE_THRESHOLD)
+        status = reporter.status()
+        if found["first"]:
+            _log_ready(status)
+        if self._endpoint is not None:
+            self._endpoint.ready = True
+        self._control.send(Kind.READY, {"status": from_json(status.to_json())})
+        self._announce(status)
+        nursery.start_soon(_watch, parts, self._announce)
         if parts.store is not None:
             nursery.start_soon(_keep_touching, parts.store.touch)
+        if parts.verifier is not None:
+            nursery.start_soon(parts.verifier.run)
 
 
-async def _become_ready(channel: Channel, parts: Parts, options: MountOptions) -> None:
-    """Wait until the directory answers, then tune the mount. From threads: never touch one's own mount."""
-    reporter, path = parts.reporter, channel.mountpoint
-    # First of all an answer: the reply to INIT sets the read-ahead, and would undo what was tuned before.
-    await trio.to_thread.run_sync(os.listdir, path, abandon_on_cancel=True)
-    mounted = mounted_at(path)
-    if mounted is None:
-        raise MountpointError(f"{path} was unmounted while it was being mounted", "mount it again")
-    reporter.untuned = tuple(
-        await trio.to_thread.run_sync(tune, mounted, options.read_ahead, abandon_on_cancel=True)
-    )
-    gc.freeze()  # what is here now stays, and need not be looked through for garbage while bytes flow
-    gc.set_threshold(GARBAGE_THRESHOLD)
-    for message in reporter.untuned:
+def _log_ready(status: Status) -> None:
+    for message in status.untuned:
         log.warning("untuned what=%r", message)
-    status = reporter.status()
-    reporter.ready_after_s = time.time() - status.started_at
     log.info(
         "ready mountpoint=%r source=%r files=%d bytes=%d local=%d seconds=%.2f",
-        str(path), status.source, status.files, status.bytes_needed, status.bytes_local,
-        reporter.ready_after_s,
+        status.mountpoint, status.source, status.files, status.bytes_needed, status.bytes_local,
+        status.ready_after_s,
     )  # fmt: skip
 
 
@@ -174,7 +165,7 @@ async def _watch(parts: Parts, announce: Announce) -> None:
     """Sample progress, show it, and log a heartbeat while a load runs."""
     reporter = parts.reporter
     beat_at_s = trio.current_time() + HEARTBEAT_S
-    complete = False
+    complete = not reporter.first and reporter.phase is Phase.COMPLETE
     while True:
         reporter.sample()
         status = reporter.status()

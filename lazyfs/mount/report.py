@@ -3,14 +3,17 @@
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from lazyfs import __version__
 from lazyfs.cache.store import Store
 from lazyfs.core.blob import BlockKey
+from lazyfs.core.diskhealth import DiskState
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.ledger import Ledger
 from lazyfs.core.manifest import Manifest
+from lazyfs.errors import DigestMismatch
 from lazyfs.streaming.flight import Flight, Tier
 from lazyfs.streaming.loader import BlockLoader
 from lazyfs.streaming.warmer import Warmer
@@ -18,10 +21,28 @@ from lazyfs.telemetry import metrics
 from lazyfs.telemetry.metrics import Meter, Metric
 from lazyfs.telemetry.status import Phase, RateMeter, Status
 
+OFF = "off"
+"""The state of a cache that nobody wanted."""
 STALLED_S = 15.0
 ETA_AFTER_S = 3.0
 TEXT_MAX = 500
 """Characters of a text in the status document, which has a fixed size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a worker knows of its mount from the supervisor that started it."""
+
+    mountpoint: Path
+    started_at_s: float
+    """When the mount began (epoch), not this worker."""
+    supervisor: int
+    restarts: int
+    """How many workers have died before this one."""
+    owner: tuple[int, int]
+    """User and group who mounted: the files are theirs."""
+    first: bool = True
+    """Whether nobody has served this mount before."""
 
 
 class Reporter:
@@ -30,27 +51,41 @@ class Reporter:
     def __init__(
         self,
         manifest: Manifest,
-        mountpoint: Path,
+        origin: Origin,
         parts: tuple[BlockLoader, Warmer, Ledger[BlockKey], Store | None],
         meter: Meter,
-        started_at_s: float,
+        needed_bytes: int | None = None,
     ) -> None:
+        """`needed_bytes` are those of the snapshot without duplicates, if there are some."""
         self._manifest = manifest
-        self._mountpoint = mountpoint
+        self._origin = origin
         self._loader, self._warmer, self._ledger, self._store = parts
         self._traffic = self._loader.traffic
         self._meter = meter
-        self._started_at_s = started_at_s
+        self.first = origin.first
+        self._started_at_s = origin.started_at_s
         self._rate = RateMeter()
         self._rate_bytes_per_s = 0.0
         self._moved_at_s = time.monotonic()
         self._fetched_bytes = 0.0
-        self._needed_bytes = manifest.size_bytes
+        self._needed_bytes = manifest.size_bytes if needed_bytes is None else needed_bytes
         self._snapshot = manifest.snapshot_id
         self.ready_after_s: float | None = None
         self.complete_after_s: float | None = None
         self.untuned: tuple[str, ...] = ()
+        self.no_cache_why = ""
+        """Why there is no store though one was wanted."""
+        self._mismatch = ""
         meter.gauges = self.gauges
+
+    def mismatched(self, inode: int) -> None:
+        """Hear that a file is not what its publisher says; it stays what the status says of errors."""
+        name = self._loader.name_of(BlockKey(inode, 0))
+        error = DigestMismatch(
+            f"{name} is not what its publisher says", "tell the publisher, or publish it again"
+        )
+        self._meter.add(metrics.ERRORS, label=error.kind())
+        self._mismatch = str(error)
 
     def sample(self) -> None:
         """Take note of progress; call it a few times a second."""
@@ -84,22 +119,34 @@ class Reporter:
         resting = self._warmer.exhausted or self._store is None
         return Phase.SERVING if resting and not wanted else Phase.LOADING
 
+    @property
+    def _cache(self) -> tuple[str, str]:
+        """The state of the cache's disk, and why."""
+        if self._store is not None:
+            return self._store.health.look()
+        return (DiskState.BYPASS, self.no_cache_why) if self.no_cache_why else (OFF, "")
+
     def status(self) -> Status:
         """Return the whole status."""
         meter, store, wait = self._meter, self._store, self._traffic.oldest_wait()
         phase, missing = self.phase, self._needed_bytes - self._local_bytes
         rate = self._rate_bytes_per_s
+        cache_state, cache_why = self._cache
         return Status(
             phase=phase,
             source=self._manifest.source,
-            mountpoint=str(self._mountpoint),
+            sources=tuple(part.source for part in self._manifest.parts) or (self._manifest.source,),
+            mountpoint=str(self._origin.mountpoint),
             snapshot=self._snapshot,
             version=__version__,
-            pid=os.getpid(),
+            pid=self._origin.supervisor,
+            worker_pid=os.getpid(),
+            restarts=self._origin.restarts,
             started_at=self._started_at_s,
             ready_after_s=self.ready_after_s,
             complete_after_s=self.complete_after_s,
             files=len(self._manifest.blobs),
+            files_verified=store.verified_count if store else 0,
             bytes_needed=self._needed_bytes,
             bytes_local=self._local_bytes,
             bytes_served=int(meter.total(metrics.READ_BYTES)),
@@ -112,13 +159,19 @@ class Reporter:
             repairs=int(meter.value(metrics.BLOCKS_REPAIRED)),
             declined=int(meter.total(metrics.BLOCKS_DECLINED)),
             errors=int(meter.total(metrics.ERRORS)),
-            last_error=self._loader.last_error[:TEXT_MAX],
+            last_error=(self._mismatch or self._loader.last_error)[:TEXT_MAX],
             memory_bytes=self._ledger.used_bytes,
             memory_budget_bytes=self._ledger.capacity_bytes,
             cache_bytes=store.used_bytes if store else 0,
             cache_budget_bytes=store.capacity_bytes if store else 0,
+            cache_state=cache_state,
+            cache_why=cache_why[:TEXT_MAX],
             untuned=self.untuned,
         )
+
+    def progress(self) -> dict[str, int]:
+        """Return how much of the model there is, and how much of it is here: files and bytes."""
+        return {"files": len(self._manifest.blobs), "needed": self._needed_bytes, "local": self._local_bytes}
 
     def _about(self, flight: Flight | None) -> str:
         """Say what a reader waits for, and why it takes so long if that is known."""
@@ -126,7 +179,11 @@ class Reporter:
             return ""
         name = self._loader.name_of(flight.key)
         text = f"{name} block {flight.key.place} from {flight.tier}"
-        return f"{text}, try {flight.attempt + 1}: {self._loader.last_error}" if flight.attempt else text
+        if flight.attempt:
+            text = f"{text}, try {flight.attempt + 1}: {self._loader.last_error}"
+        if flight.host in self._loader.breakers.down:
+            text = f"{text}; {flight.host} is down: one request at a time tries it"
+        return text
 
     def gauges(self) -> Mapping[tuple[Metric, str], float]:
         """Return what is measured at the moment of asking."""
@@ -134,6 +191,7 @@ class Reporter:
         fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK)
         values: dict[tuple[Metric, str], float] = {
             (metrics.CONNECTIONS_LIMIT, ""): traffic.connections_limit,
+            (metrics.HOSTS_DOWN, ""): len(loader.breakers.down),
             (metrics.OLDEST_WAIT, ""): _waited_s(traffic.oldest_wait()),
             (metrics.MEMORY_BYTES, ""): self._ledger.used_bytes,
             (metrics.MEMORY_BUDGET, ""): self._ledger.capacity_bytes,
@@ -141,11 +199,17 @@ class Reporter:
             (metrics.CACHE_BUDGET, ""): store.capacity_bytes if store else 0,
             (metrics.MODEL_BYTES, ""): self._needed_bytes,
             (metrics.LOCAL_BYTES, ""): self._local_bytes,
+            (metrics.VERIFIED_BYTES, ""): store.verified_bytes if store else 0,
             (metrics.AMPLIFICATION, ""): fetched / loader.landed_bytes if loader.landed_bytes else 1.0,
+            (metrics.RESTARTS, ""): self._origin.restarts,
             (metrics.INFO, __version__): 1,
         }
         values |= {(metrics.QUEUE_DEPTH, u.name.lower()): traffic.depth(u) for u in Urgency}
         values |= {(metrics.FLIGHTS, tier): traffic.flying(tier) for tier in (Tier.DISK, Tier.NETWORK)}
+        values |= {(metrics.CACHE_STATE, state): 0.0 for state in metrics.CACHE_STATE.values}
+        values[metrics.CACHE_STATE, self._cache[0]] = 1
+        if store is not None:
+            values |= {(metrics.CACHE_ERRORS, deed): count for deed, count in store.health.errors.items()}
         return values
 
 

@@ -5,13 +5,18 @@
 
 from importlib import import_module
 
+from lazyfs.core.allowance import allowance
 from lazyfs.errors import UsageError
 from lazyfs.sources.base import Access, Source
+from lazyfs.transport import gate
 
 # By name, so that only the client library of the source in use is imported: they take longer than a mount.
 _MODULES = {
     "s3": "lazyfs.sources.s3",
+    "hf": "lazyfs.sources.hub",
     "file": "lazyfs.sources.local",
+    "http": "lazyfs.sources.http",
+    "https": "lazyfs.sources.http",
 }
 
 
@@ -20,6 +25,7 @@ def open_source(address: str, access: Access) -> Source:
 
     Raises:
         UsageError: for a scheme nobody serves, or an address its source cannot read.
+        AccessDenied: when it is where no source may be.
 
     """
     scheme, separator, place = address.partition("://")
@@ -28,6 +34,7 @@ def open_source(address: str, access: Access) -> Source:
         known = ", ".join(f"{name}://" for name in _MODULES)
         what = f"unknown scheme {scheme}://" if separator else f"{address!r} is not a source"
         raise UsageError(what, f"a source begins with one of {known}")
+    gate.allow(allowance(access.allowed))
     source: Source = import_module(_MODULES[scheme]).connect(f"{scheme}://{place}", access)
     return source
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lazyfs.core.blob import BlobRef
+from lazyfs.core.layout import Repository
 from lazyfs.core.location import Location
+from lazyfs.core.publication import Unmet
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,8 @@ class Access:
     endpoint_url: str | None = None
     anonymous: bool = False
     addressing_style: str | None = None
+    allowed: tuple[str, ...] = ()
+    """Where a source may be (`core/allowance.py`); nothing: the default."""
 
 
 class Source(Protocol):
@@ -48,4 +52,22 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+        ...
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """What a source has as well whose blobs are those of a repository at a commit."""
+
+    def repository(self) -> Repository:
+        """Return which one, once it has been listed. No request."""
+        ...
+
+
+@runtime_checkable
+class Claimed(Protocol):
+    """What a source has as well where a publication may lie beside the files."""
+
+    def unmet(self) -> Unmet:
+        """Return where that does not fit what was listed. No request."""
         ...

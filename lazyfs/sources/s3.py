@@ -7,7 +7,7 @@ from presigned GETs, which carry If-Match or the VersionId, so that every range 
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -18,9 +18,12 @@ from botocore import UNSIGNED
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.location import Location
+from lazyfs.core.publication import CONTENT_BYTES_MAX, Published, Unmet, same_object
 from lazyfs.errors import AccessDenied, LazyfsError, SourceMissing, UsageError
 from lazyfs.sources.base import Access
-from lazyfs.sources.s3_errors import BOTOCORE_RAISES, not_s3, translate
+from lazyfs.sources.publications import apart, with_publication
+from lazyfs.sources.s3_errors import BOTOCORE_RAISES, NOT_RENEWED, not_renewed, not_s3, translate
+from lazyfs.transport.route import admit
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,11 +42,21 @@ def connect(address: str, access: Access) -> "S3Source":
         AccessDenied: when the AWS profile to use does not exist.
 
     """
+    return S3Source(*address_of(address), access)
+
+
+def address_of(address: str) -> tuple[str, str, str | None]:
+    """Return bucket, key or prefix, and VersionId of an address.
+
+    Raises:
+        UsageError: when it has no bucket.
+
+    """
     path, _, version_id = address.removeprefix("s3://").partition("?versionId=")
     bucket, _, prefix = path.partition("/")
     if not bucket:
         raise UsageError(f"{address} names no bucket", "write it like s3://bucket/prefix")
-    return S3Source(bucket, prefix, unquote(version_id) or None, access)
+    return bucket, prefix, unquote(version_id) or None
 
 
 class _OnlyS3(botocore.loaders.Loader):
@@ -58,8 +71,11 @@ class _OnlyS3(botocore.loaders.Loader):
         return ["s3"]
 
 
-def client(access: Access, region: str | None = None) -> "S3Client":
-    """Return an S3 client by the standard AWS chain; `access` overrides what the environment says."""
+def client(access: Access, region: str | None = None, more: dict[str, Any] | None = None) -> "S3Client":
+    """Return an S3 client by the standard AWS chain; `access` overrides what the environment says.
+
+    `more` overrides how it sends requests.
+    """
     session = botocore.session.get_session()
     session.register_component("data_loader", _OnlyS3(session.get_config_variable("data_path")))
     configured = session.get_scoped_config()
@@ -68,22 +84,41 @@ def client(access: Access, region: str | None = None) -> "S3Client":
         # For AWS "auto" signs for the global endpoint, which redirects, which breaks the signature. Servers
         # of one's own all know path style, few the other.
         style = "path" if _has_endpoint(access, configured) else "virtual"
-    config = botocore.config.Config(
-        signature_version=UNSIGNED if access.anonymous else "s3v4",
-        s3={"addressing_style": style},
-        connect_timeout=5,
-        read_timeout=20,
-        retries={"mode": "standard", "total_max_attempts": 3},
-    )
+    settings: dict[str, Any] = {
+        "signature_version": UNSIGNED if access.anonymous else "s3v4",
+        "s3": {"addressing_style": style},
+        "connect_timeout": 5,
+        "read_timeout": 20,
+        "retries": {"mode": "standard", "total_max_attempts": 3},
+    }
+    config = botocore.config.Config(**settings | (more or {}))
     region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
     made = session.create_client("s3", region_name=region, endpoint_url=access.endpoint_url, config=config)
+    # Also where it is redirected to. Its credentials are another client's: they may well come from 169.254.*.
+    made.meta.events.register("before-send.s3", _admitted)
+    made.get_paginator("list_objects_v2")  # read now: as `--user`, this process may not be able to later
     return cast("S3Client", made)
+
+
+def _admitted(request: Any, **_: Any) -> None:
+    """Let a request of the client through, if a source may be where it goes."""
+    admit(request.url)
 
 
 def _has_endpoint(access: Access, configured: dict[str, Any]) -> bool:
     """Tell whether some endpoint other than AWS is set, by whatever means botocore knows."""
     variables = (os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"))
     return any((access.endpoint_url, *variables, configured.get("endpoint_url"), configured.get("services")))
+
+
+def etag_of(blob: BlobRef) -> str:
+    """Return the ETag of an object that was listed."""
+    return blob.version.removeprefix(_ETAG)
+
+
+def same(claim: Published, blob: BlobRef) -> bool | None:
+    """Tell whether an object that was listed is the one a publication speaks of; see `same_object`."""
+    return same_object(claim, etag_of(blob))
 
 
 class S3Source:
@@ -100,17 +135,15 @@ class S3Source:
         netloc = urlsplit(self._client.meta.endpoint_url).netloc.rpartition("@")[2]
         place = "aws" if netloc.endswith(AWS_DOMAINS) else netloc
         self._origin = f"s3://{place}/{bucket}/"
+        self._unmet = Unmet()
 
     def list(self) -> Iterator[BlobRef]:
         """Yield every object below the prefix, or the one object the address names; see `Source.list`."""
         if self._version_id is not None:
             yield self._head()
             return
-        found = False
         try:
-            for blob in self._below():
-                found = True
-                yield blob
+            published, blobs = apart(list(self.below()))
         except AccessDenied:
             # Listing may be denied where reading one object is not.
             try:
@@ -119,12 +152,39 @@ class S3Source:
                 alone = None
             if alone is None:
                 raise
-            found = True
             yield alone
-        if not found:
-            yield self._head()
+            return
+        if published is not None:
+            blobs, self._unmet = with_publication(blobs, lambda: self.read(published), same)
+        yield from blobs or [self._head()]
 
-    def _below(self) -> Iterator[BlobRef]:
+    def unmet(self) -> Unmet:
+        """See `Claimed.unmet`."""
+        return self._unmet
+
+    @property
+    def region(self) -> str:
+        """Where the bucket is, once it was listed."""
+        return self._client.meta.region_name
+
+    def key(self, blob: BlobRef) -> str:
+        """Return the key of an object that was listed."""
+        return blob.origin[len(self._origin) :]
+
+    def read(self, blob: BlobRef) -> bytes:
+        """Return a publication's bytes, not many more than it may have.
+
+        Raises:
+            LazyfsError: when it cannot be read, or is no longer the version that was listed.
+
+        """
+        with self._translated():
+            answer = self._client.get_object(Bucket=self._bucket, Key=self.key(blob), IfMatch=etag_of(blob))
+            with closing(answer["Body"]) as body:
+                return body.read(CONTENT_BYTES_MAX + 1)
+
+    def below(self) -> Iterator[BlobRef]:
+        """Yield every object below the prefix, the publication too, whatever it says; there may be none."""
         with self._translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=self._prefix
@@ -182,7 +242,7 @@ class S3Source:
 
     def locate(self, blob: BlobRef) -> Location:
         """Return a presigned GET of the pinned version; see `Source.locate`."""
-        wanted: dict[str, Any] = {"Bucket": self._bucket, "Key": blob.origin[len(self._origin) :]}
+        wanted: dict[str, Any] = {"Bucket": self._bucket, "Key": self.key(blob)}
         etag = None
         if blob.version.startswith(_ID):
             wanted["VersionId"] = blob.version.removeprefix(_ID)
@@ -190,7 +250,10 @@ class S3Source:
             etag = blob.version.removeprefix(_ETAG)
         expires_at_s = time.time() + EXPIRES_S
         with self._translated():
-            url = self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=EXPIRES_S)
+            try:
+                url = self._client.generate_presigned_url("get_object", Params=wanted, ExpiresIn=EXPIRES_S)
+            except NOT_RENEWED as error:
+                raise not_renewed(error) from None
         # Not signed along: a header the signature does not name may be sent with any presigned GET.
         return Location(url, {"If-Match": etag} if etag else {}, expires_at_s, etag)
 

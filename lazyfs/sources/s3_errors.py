@@ -11,6 +11,7 @@ from urllib3.exceptions import NameResolutionError
 
 from lazyfs.errors import (
     AccessDenied,
+    CredentialsInvalid,
     LazyfsError,
     SourceMissing,
     SourceThrottled,
@@ -29,14 +30,14 @@ _Meaning = tuple[type[LazyfsError], str, str]
 _SHORT_OF_RIGHTS: _Meaning = (
     AccessDenied,
     "access to bucket {bucket} is denied ({answer})",
-    "the identity needs s3:ListBucket and s3:GetObject; for a public bucket use --anonymous",
+    "grant s3:ListBucket and s3:GetObject, to publish s3:PutObject; for a public bucket use --anonymous",
 )
 _WRONG_KEYS: _Meaning = (
-    AccessDenied,
+    CredentialsInvalid,
     "the credentials are wrong ({answer})",
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 )
-_EXPIRED: _Meaning = (AccessDenied, "the credentials have expired ({answer})", "renew them")
+_EXPIRED: _Meaning = (CredentialsInvalid, "the credentials have expired ({answer})", "renew them")
 _NO_OBJECT: _Meaning = (SourceMissing, "no such object in bucket {bucket}", "check the prefix")
 _SLOW_DOWN: _Meaning = (SourceThrottled, "bucket {bucket}: {answer}", "try again later")
 _ANSWERS: dict[str, _Meaning] = {
@@ -53,6 +54,17 @@ _ANSWERS: dict[str, _Meaning] = {
 def not_s3() -> SourceUnavailable:
     """Return what to say of a server that speaks HTTP, but not S3."""
     return SourceUnavailable("the endpoint's answer is not S3's", "check --endpoint-url and AWS_ENDPOINT_URL")
+
+
+NOT_RENEWED = (aws.CredentialRetrievalError, aws.TokenRetrievalError, RuntimeError)
+"""What botocore raises when its credentials expire, and whoever gives them out does not answer properly."""
+
+
+def not_renewed(error: Exception) -> SourceUnavailable:
+    """Return the error for credentials that expired and cannot be had anew: they may be soon."""
+    return SourceUnavailable(
+        f"AWS credentials cannot be renewed: {_one_line(error)}", "see where they come from"
+    )
 
 
 def translate(error: Exception, bucket: str) -> LazyfsError:
@@ -93,7 +105,7 @@ def _one_line(error: object) -> str:
 
 def _credentials(error: Exception, _bucket: str) -> LazyfsError:
     if isinstance(error, aws.NoCredentialsError):
-        return AccessDenied(
+        return CredentialsInvalid(
             "there are no AWS credentials",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --anonymous for a public bucket",
         )

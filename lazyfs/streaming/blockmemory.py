@@ -47,6 +47,19 @@ class BlockMemory:
             self._let_go(victim)
         return victims
 
+    def resize(self, capacity_bytes: int) -> tuple[BlockKey, ...]:
+        """Change the budget; return the blocks that had to leave."""
+        victims = self.ledger.resize(capacity_bytes, trio.current_time())
+        for victim in victims:
+            self._let_go(victim)
+        self._buffers.trim(max(0, capacity_bytes - self.ledger.used_bytes))
+        return victims
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of blocks, and of buffers that wait to be used again."""
+        return self.ledger.used_bytes + self._buffers.free_bytes
+
     def take(self, key: BlockKey, size_bytes: int) -> Block | None:
         """Return memory for a block that was admitted; None, and admitted no more, if the system has none."""
         # What waits to be used again lives inside the budget too.
@@ -60,6 +73,18 @@ class BlockMemory:
             )
             return None
         return block
+
+    def spare(self, size_bytes: int) -> Block | None:
+        """Return memory for a second request of a block, beyond the budget; None if the system has none."""
+        try:
+            return self._buffers.take(size_bytes)
+        except OSError:
+            return None
+
+    def replace(self, key: BlockKey, block: Block) -> None:
+        """Have another memory stand for a block, which holds all that the one before does."""
+        self._buffers.give(self._blocks[key])
+        self._blocks[key] = block
 
     def adopt_head(self, inode: int) -> int:
         """Move what a blob's head holds into the empty first block; return how many bytes that was."""

@@ -1,21 +1,20 @@
-"""One attempt at a flight, in a thread: from the network through a lane, or from the store, checked."""
+"""One attempt at a flight: from the network, if its host may be asked, or from the store, checked."""
 
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import trio
 
 from lazyfs.core.blob import HEAD, BlobRef, BlockKey, ByteRange, Grid
 from lazyfs.core.location import Location
-from lazyfs.errors import AccessDenied, LocationRefused
+from lazyfs.errors import AccessDenied, BlockUnreadable, LazyfsError, LocationRefused, SourceUnavailable
+from lazyfs.streaming.breakers import Breakers, Held
+from lazyfs.streaming.disk import BlockDisk, read_patience_s
 from lazyfs.streaming.flight import Flight
+from lazyfs.streaming.gets import Gets
 from lazyfs.streaming.locator import Locator
 from lazyfs.telemetry.metrics import FIRST_BYTE_SECONDS, RANGES_IGNORED, Meter
-from lazyfs.transport.lane import Lane
-from lazyfs.transport.ranges import Receipt, Wanted
-
-ReadBack = Callable[[BlockKey, memoryview], None]
-"""`Store.read`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,69 +34,98 @@ class Blobs:
 
 
 class Fetcher:
-    """Knows how to fill a block; not when, why, or what to do when it cannot."""
+    """Knows how to fill a block; not when, why, or what to do when it cannot. `run` must run."""
 
-    def __init__(self, blobs: Blobs, locator: Locator, read_back: ReadBack | None, meter: Meter) -> None:
+    def __init__(
+        self,
+        blobs: Blobs,
+        locator: Locator,
+        disk: BlockDisk | None,
+        gets: Gets,
+        breakers: Breakers,
+        meter: Meter,
+    ) -> None:
         self._blobs = blobs
         self._locator = locator
-        self._read_back = read_back
+        self._disk = disk
+        self._gets = gets
+        self.breakers = breakers
         self._meter = meter
 
-    async def from_network(self, flight: Flight, lane: Lane, limiter: trio.CapacityLimiter) -> None:
+    @property
+    def heads_cost_all(self) -> bool:
+        """Whether a blob's head brings all of the blob along, so that it should not be fetched ahead."""
+        return self._gets.begin_at_the_start
+
+    async def run(self) -> None:
+        """Watch what is fetched until cancelled."""
+        await self._gets.run()
+
+    async def from_network(self, flight: Flight) -> None:
         """Fill what is missing of the flight's block; a refused location is renewed, once.
 
         Raises:
+            AccessDenied: when the new one is refused as well, though it has not expired.
             LazyfsError: see `RangeReader.fetch`; what had landed before stays.
+            Held: when its host is down; nothing was asked.
 
         """
         assert flight.block is not None
         # All may be there already: a reply can fail after its last byte.
-        while flight.block.filled_bytes < flight.block.size_bytes:
-            location = await self._locator.current(flight.key.inode)
+        while flight.filled_bytes < flight.block.size_bytes:
+            flight.host = ""  # whoever says where it is may be another one, whose troubles are its own
+            location = await self._locator.current(flight.key.inode, flight.deadline_at_s)
+            flight.host = urlsplit(location.url).netloc.rpartition("@")[2]
+            if not self.breakers.admit(flight.host, waited=bool(flight.waiting)):
+                raise Held
+            size_bytes = self._blobs.by_inode[flight.key.inode].size_bytes
             try:
-                receipt = await self._attempt(flight, lane, location, limiter)
+                receipt = await self._gets.fly(flight, location, self._blobs.span(flight.key), size_bytes)
             except LocationRefused as error:
                 self._locator.refuse(flight.key.inode, location)
                 if flight.relocated:
-                    raise AccessDenied(error.cause, error.cure) from None
+                    raise _verdict(flight, location, error) from None
                 flight.relocated = True
             else:
                 flight.relocated = False
                 self._meter.observe(FIRST_BYTE_SECONDS, receipt.first_byte_s)
                 self._meter.add(RANGES_IGNORED, receipt.whole_object)
 
-    async def _attempt(
-        self, flight: Flight, lane: Lane, location: Location, limiter: trio.CapacityLimiter
-    ) -> Receipt:
-        block, span = flight.block, self._blobs.span(flight.key)
-        assert block is not None
-        start = block.filled_bytes
-        token = trio.lowlevel.current_trio_token()
-
-        def landed(count: int) -> None:  # in the lane's thread
-            block.filled_bytes = start + count
-            if flight.waiting:
-                token.run_sync_soon(flight.wake, idempotent=True)
-
-        wanted = Wanted(
-            ByteRange(span.start + start, span.stop), self._blobs.by_inode[flight.key.inode].size_bytes
-        )
-        into = block.pages[start : block.size_bytes]
-        # A GET has no side effects: when the mount ends, its thread may be left behind.
-        return await trio.to_thread.run_sync(
-            lane.fetch, location, wanted, into, landed, abandon_on_cancel=True, limiter=limiter
-        )
-
     async def from_disk(self, flight: Flight, limiter: trio.CapacityLimiter) -> None:
         """Fill the flight's block from the store.
 
         Raises:
+            BlockUnreadable: when the disk gives nothing, or not in time.
             BlockCorrupt: when the store has not got it after all.
 
         """
-        assert flight.block is not None
-        assert self._read_back is not None
-        await trio.to_thread.run_sync(
-            self._read_back, flight.key, flight.block.pages, abandon_on_cancel=True, limiter=limiter
-        )
-        flight.block.filled_bytes = flight.block.size_bytes
+        block, disk = flight.block, self._disk
+        assert block is not None
+        assert disk is not None
+        # Of threads that hang there are no more than this: it is not waited for one to come back.
+        if not disk.readable or not limiter.available_tokens:
+            raise BlockUnreadable("the disk is not read for now")
+        patience_s = read_patience_s(block.size_bytes)
+        # A view of its own: as long as the thread has it, the memory is not used again.
+        into = block.pages[:]
+        with trio.move_on_after(patience_s) as waiting:
+            await trio.to_thread.run_sync(
+                disk.read, flight.key, into, abandon_on_cancel=True, limiter=limiter
+            )
+        if waiting.cancelled_caught:
+            # That thread may still write there.
+            flight.tainted = True
+            disk.read_hung(flight.key, patience_s)
+            raise BlockUnreadable(f"the disk did not give a block within {patience_s:.0f} s")
+        block.filled_bytes = block.size_bytes
+
+
+def _verdict(flight: Flight, location: Location, error: LocationRefused) -> LazyfsError:
+    """Return what it means that a second location in a row was refused.
+
+    One that expired while its request waited for its turn says nothing of the right to read.
+    """
+    if location.fresh(time.time(), 0.0):
+        return AccessDenied(error.cause, error.cure)
+    flight.relocated = False
+    return SourceUnavailable(f"{error.cause}: the location expired before it was used")

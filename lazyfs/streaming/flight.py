@@ -72,13 +72,16 @@ class Buffers:
     def give(self, block: Block) -> None:
         """Take back the memory of a block that has left; only large ones are worth keeping."""
         block.pages.release()
-        if len(block.buffer) < self._reuse_from_bytes:
+        # Readers that wait may still know its flight: that must not keep the memory of a block that has left.
+        buffer = block.buffer
+        del block.buffer
+        if len(buffer) < self._reuse_from_bytes:
             return
         try:
-            block.buffer.resize(len(block.buffer))
+            buffer.resize(len(buffer))
         except BufferError:
             return
-        self._free.setdefault(len(block.buffer), []).append(block.buffer)
+        self._free.setdefault(len(buffer), []).append(buffer)
 
     @property
     def free_bytes(self) -> int:
@@ -103,7 +106,11 @@ class Flight:
         self.deadline_at_s = deadline_s
         self.attempt = 0
         self.relocated = False
+        self.host = ""
+        """Whom it asked last; nobody, for a file."""
         self.repairing = False
+        self.tainted = False
+        """Whether a thread that nobody waits for any more may still write into the block."""
         self.block: Block | None = None
         self.error: LazyfsError | None = None
         self.adopted_bytes = 0

@@ -7,10 +7,10 @@ import trio
 
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.errors import BlockCorrupt
+from lazyfs.streaming.breakers import Held
 from lazyfs.streaming.fetcher import Fetcher
 from lazyfs.streaming.flight import Flight, Tier
 from lazyfs.streaming.tower import Tower
-from lazyfs.transport.lane import Lane
 
 DEMAND_LANES = 4
 """Lanes beyond `--connections` that only demand uses: a reader never waits for speculation to end."""
@@ -26,6 +26,7 @@ class Desk:
     landed: Callable[[Flight], None]
     corrupt: Callable[[Flight, BlockCorrupt], None]
     failed: Callable[[Flight, Exception], None]
+    held: Callable[[Flight], None]
 
 
 class Lanes:
@@ -35,26 +36,21 @@ class Lanes:
         self._fetcher = fetcher
         self._tower = tower
         self._desk = desk
-        self._idle: list[Lane] = []
 
     async def run(self) -> None:
         """Fly until cancelled."""
         connections = self._tower.concurrency.most
-        network, disk = trio.CapacityLimiter(connections + DEMAND_LANES), trio.CapacityLimiter(DISK_LANES)
-        try:
-            async with trio.open_nursery() as nursery:
-                for number in range(connections + DEMAND_LANES):
-                    least = Urgency.WARMUP if number < connections else Urgency.DEMAND
-                    nursery.start_soon(self._network_lane, network, least)
-                for _ in range(DISK_LANES):
-                    nursery.start_soon(self._disk_lane, disk)
-        finally:
-            for lane in self._idle:
-                lane.close()
+        disk = trio.CapacityLimiter(DISK_LANES)
+        async with trio.open_nursery() as nursery:
+            for number in range(connections + DEMAND_LANES):
+                least = Urgency.WARMUP if number < connections else Urgency.DEMAND
+                nursery.start_soon(self._network_lane, least)
+            for _ in range(DISK_LANES):
+                nursery.start_soon(self._disk_lane, disk)
 
-    async def _network_lane(self, limiter: trio.CapacityLimiter, least: Urgency) -> None:
+    async def _network_lane(self, least: Urgency) -> None:
         while True:
-            await self._fly_network(limiter, least)
+            await self._fly_network(least)
 
     async def _disk_lane(self, limiter: trio.CapacityLimiter) -> None:
         while True:
@@ -62,22 +58,21 @@ class Lanes:
 
     # A function for each flight: a lane that rests must not hold on to the last one, and its memory.
 
-    async def _fly_network(self, limiter: trio.CapacityLimiter, least: Urgency) -> None:
+    async def _fly_network(self, least: Urgency) -> None:
         flight = await self._desk.board(Tier.NETWORK, least)
         await self._desk.prepare(flight)
-        # The connection used last: it is there, and has got up speed.
-        lane = self._idle.pop() if self._idle else Lane()
         self._tower.enter(flight)
         failed: Exception | None = None
         try:
-            await self._fetcher.from_network(flight, lane, limiter)
+            await self._fetcher.from_network(flight)
         except Exception as error:  # noqa: BLE001 - whatever it is, readers get an error, not a hang
             failed = error
         finally:
-            self._idle.append(lane)
             self._tower.leave(flight)
         if failed is None:
             self._desk.landed(flight)
+        elif isinstance(failed, Held):
+            self._desk.held(flight)
         else:
             self._desk.failed(flight, failed)
 

@@ -17,8 +17,17 @@ from lazyfs.core.backoff import Backoff
 from lazyfs.core.blob import HEAD, BlockKey
 from lazyfs.core.concurrency import Concurrency
 from lazyfs.core.fetchqueue import Urgency
-from lazyfs.errors import BlobChanged, BlockCorrupt, BlockGone, LazyfsError, SourceThrottled
+from lazyfs.errors import (
+    BlobChanged,
+    BlobTorn,
+    BlockCorrupt,
+    BlockGone,
+    BlockUnreadable,
+    LazyfsError,
+    SourceThrottled,
+)
 from lazyfs.streaming.blockmemory import BlockMemory
+from lazyfs.streaming.disk import BlockDisk
 from lazyfs.streaming.fetcher import Blobs, Fetcher
 from lazyfs.streaming.flight import Block, Flight, Tier
 from lazyfs.streaming.lanes import Desk, Lanes
@@ -27,7 +36,7 @@ from lazyfs.streaming.retries import Retries
 from lazyfs.streaming.tower import Tower
 from lazyfs.streaming.traffic import Traffic
 from lazyfs.streaming.warmer import Warmer
-from lazyfs.streaming.writer import STORED, Writer
+from lazyfs.streaming.writer import REPAIRED, STORED, Writer
 from lazyfs.telemetry.metrics import (
     BLOBS_CHANGED,
     BLOCKS_DECLINED,
@@ -87,23 +96,31 @@ class BlockLoader:
         self._flights: dict[BlockKey, Flight] = {}
         self._tower = Tower(limits.concurrency, blobs.grid.block_bytes, self._pools[Tier.NETWORK].stir_all)
         self.traffic = Traffic(self._flights, self._pools, limits.concurrency)
-        self._retries = Retries(limits.backoff, self._try_again)
+        self.breakers = fetcher.breakers
+        self.breakers.up = self._host_is_up
+        self._retries = Retries(limits.backoff, self.breakers, self._try_again, self._fail)
         self._changed: dict[int, BlobChanged] = {}
+        self._torn: set[int] = set()
+        """Of which blobs nothing is given out any more, wherever it is: it may be of two versions."""
         self._landed: set[BlockKey] = set()
         self.landed_bytes = 0
         """Bytes of distinct blocks that came from the network."""
         self.last_error = ""
+        self.gave_up: Callable[[BlockKey, LazyfsError], None] = _nobody
+        """Told of every flight that ends without its block."""
+        self.kept: Callable[[BlockKey], None] = _unheard
+        """Told of every block that the disk has taken."""
 
-    def keep_with(self, write: Callable[[BlockKey, memoryview], str]) -> Writer:
-        """Store what lands through `write`; the returned writer must run."""
-        self._writer = Writer(write, self._settled)
+    def keep_with(self, disk: BlockDisk) -> Writer:
+        """Store what lands on `disk`; the returned writer must run."""
+        self._writer = Writer(disk, self._settled)
         return self._writer
 
     # -- for readers ---------------------------------------------------------------------------------
 
     def peek(self, key: BlockKey, stop: int) -> Block | None:
         """Return the block if its bytes before `stop` are in memory."""
-        return self._memory.peek(key, stop)
+        return None if key.inode in self._torn else self._memory.peek(key, stop)
 
     def demand(self, key: BlockKey, stop: int, *, patient: bool = True) -> tuple[Flight, bool]:
         """Have a block that is not in memory fetched first, its bytes before `stop` at least.
@@ -114,6 +131,7 @@ class BlockLoader:
 
         Raises:
             BlobChanged: when the blob is known to have changed, and the store has not got this block of it.
+            BlobTorn: when what is here of it may be of two versions, wherever the block is.
 
         """
         flight, urgency = self._flights.get(key), Urgency.DEMAND
@@ -122,18 +140,21 @@ class BlockLoader:
             head = BlockKey(key.inode, HEAD)
             waits = flight is None or flight.block is None
             if waits and head in self._flights and stop <= self._blobs.span(head).size_bytes:
-                return self._request(head, Urgency.DEMAND), False
+                return self._wanted(head, Urgency.DEMAND), False
             behind = head in self._flights or head in self._memory or (flight and flight.adopted_bytes)
             urgency = Urgency.WARMUP if patient and behind else Urgency.DEMAND
         if new and key.inode in self._changed and not self._stored(key):
             raise copy.copy(self._changed[key.inode])
+        return self._wanted(key, urgency), new and urgency is Urgency.DEMAND
+
+    def _wanted(self, key: BlockKey, urgency: Urgency) -> Flight:
+        """Return the flight a reader will wait for: whoever comes late still gets the whole deadline."""
         flight = self._request(key, urgency)
-        # Whoever comes late still gets the whole deadline.
         flight.deadline_at_s = trio.current_time() + self._limits.read_deadline_s
-        return flight, new and urgency is Urgency.DEMAND
+        return flight
 
     def _stored(self, key: BlockKey) -> bool:
-        return key.index != HEAD and self._has(key)
+        return key.index != HEAD and key.inode not in self._torn and self._has(key)
 
     async def load(self, key: BlockKey, stop: int) -> Block:
         """Return the block once its bytes before `stop` are in memory.
@@ -152,8 +173,15 @@ class BlockLoader:
             patient = not waiting.cancelled_caught
         return block
 
+    def discard(self, key: BlockKey) -> None:
+        """Say that nobody will want a block again that has landed: it leaves memory."""
+        if key in self._memory and key not in self._flights:
+            self._memory.drop(key)
+            self.stir()
+
     def served(self, key: BlockKey, count_bytes: int) -> None:
         """Say that a reader was given so many of the block's bytes."""
+        self.traffic.served_at_s = trio.current_time()
         if self._memory.served(key, count_bytes):
             self.stir()
 
@@ -185,10 +213,11 @@ class BlockLoader:
         lanes = Lanes(
             self._fetcher,
             self._tower,
-            Desk(self._board, self._adopt_head, self._land, self._repair, self._trouble),
+            Desk(self._board, self._adopt_head, self._land, self._repair, self._trouble, self._hold),
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._retries.run)
+            nursery.start_soon(self._fetcher.run)
             nursery.start_soon(lanes.run)
             nursery.start_soon(self._tower.run)
             nursery.start_soon(self._trim)
@@ -210,9 +239,11 @@ class BlockLoader:
             returned = pool.returned(least)
             if returned is not None:
                 return returned
-            allowed = Urgency.DEMAND if tier is Tier.NETWORK and self._tower.full else least
+            full = tier is Tier.NETWORK and (self._tower.full or not self.breakers.speculate)
+            allowed = Urgency.DEMAND if full else least
             found = pool.queue.head(allowed)
-            if found is None and allowed is Urgency.WARMUP and tier is Tier.NETWORK:
+            feed = allowed is Urgency.WARMUP and tier is Tier.NETWORK and not self._retries.holding
+            if found is None and feed:
                 warm = self._warmer.next()
                 if warm is not None:
                     self.hint((warm,), Urgency.WARMUP)
@@ -232,9 +263,9 @@ class BlockLoader:
             await pool.rest(least)
 
     def _needless(self, key: BlockKey) -> bool:
-        """Tell whether it is a head that its first block has overtaken."""
-        overtaken = key.index == HEAD and BlockKey(key.inode, 0) in self._memory
-        return overtaken and not self._flights[key].waiting
+        """Tell whether it is a head that its first block has overtaken, or that would cost the whole blob."""
+        overtaken = BlockKey(key.inode, 0) in self._memory or self._fetcher.heads_cost_all
+        return key.index == HEAD and overtaken and not self._flights[key].waiting
 
     def _admit(self, key: BlockKey, urgency: Urgency) -> bool:
         """Give the flight its memory, if there is room."""
@@ -244,12 +275,26 @@ class BlockLoader:
             victims = self._memory.admit(key, size, urgency)
         if victims is None:
             return False
+        self._decline(victims)
+        flight.block = self._memory.take(key, size)
+        return flight.block is not None
+
+    def _decline(self, victims: Iterable[BlockKey]) -> None:
+        """Give up storing blocks that have left memory before they were written."""
         for victim in victims:
             if self._writer is not None and self._writer.cancel(victim):
                 self._meter.add(BLOCKS_DECLINED, label="memory")
                 self._warmer.unmark(victim)
-        flight.block = self._memory.take(key, size)
-        return flight.block is not None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that blocks take now."""
+        return self._memory.held_bytes
+
+    def resize(self, capacity_bytes: int) -> None:
+        """Change the memory budget."""
+        self._decline(self._memory.resize(capacity_bytes))
+        self.stir()
 
     def _make_room(self) -> bool:
         """Take memory from a flight that waits to be tried again, or from a head: demand must get on."""
@@ -294,7 +339,7 @@ class BlockLoader:
         if flight.tier is Tier.NETWORK and key not in self._landed:
             self._landed.add(key)
             self.landed_bytes += block.size_bytes
-        if flight.tier is Tier.DISK:
+        if flight.tier is Tier.DISK or self._has(key):  # it may be there and have been unreadable
             self._ledger.settle(key, stored=True)
         elif self._writer is not None:
             self._writer.submit(key, block)
@@ -303,23 +348,46 @@ class BlockLoader:
 
     def _settled(self, key: BlockKey, outcome: str) -> None:
         """Hear from the writer what became of a block."""
-        self._ledger.settle(key, stored=outcome == STORED)
-        if outcome != STORED:
+        stored = outcome in {STORED, REPAIRED}
+        self._ledger.settle(key, stored=stored)
+        if stored:
+            self._meter.add(BLOCKS_REPAIRED, outcome == REPAIRED)
+            self._keep_again(all_of_them=True)
+        else:
             self._meter.add(BLOCKS_DECLINED, label=outcome)
+        if stored:
+            self.kept(key)
         self.stir()
+
+    def _keep_again(self, *, all_of_them: bool) -> None:
+        """Have blocks stored that the disk would not take: from memory, or warm-up comes back to them."""
+        if self._writer is None:
+            return
+        for key in self._writer.again(all_of_them=all_of_them):
+            block = self._memory.peek(key, self._blobs.span(key).size_bytes)
+            if block is not None:
+                self._writer.submit(key, block)
+            else:
+                self._warmer.unmark(key)
 
     # -- trouble -------------------------------------------------------------------------------------
 
     def _repair(self, flight: Flight, error: BlockCorrupt) -> None:
         """Send a flight whose block the store could not give on to the network."""
-        self._meter.add(ERRORS, label=error.kind())
-        if not isinstance(error, BlockGone):
+        if not isinstance(error, BlockUnreadable):
+            self._meter.add(ERRORS, label=error.kind())
+        if not isinstance(error, BlockGone | BlockUnreadable):
             log.warning("block_corrupt error=%r consequence=%r", str(error), "it is fetched again")
             flight.repairing = True
         self._pools[Tier.DISK].queue.finish(flight.key)
-        flight.tier = Tier.NETWORK
-        self._pools[Tier.NETWORK].queue.adopt(flight.key)
-        self._pools[Tier.NETWORK].returning.append(flight)
+        flight.tier, pool = Tier.NETWORK, self._pools[Tier.NETWORK]
+        if flight.tainted:
+            flight.tainted = False
+            self._unload(flight)
+            pool.queue.request(flight.key, flight.urgency)
+        else:
+            pool.queue.adopt(flight.key)
+            pool.returning.append(flight)
         self.stir()
 
     def _trouble(self, flight: Flight, error: Exception) -> None:
@@ -332,7 +400,7 @@ class BlockLoader:
         self._meter.add(ERRORS, label=error.kind())
         self.last_error = str(error)
         if isinstance(error, SourceThrottled):
-            self._tower.throttled()
+            self._heed(error, flight)
         delay_s = self._retries.delay_s(flight, error)
         if delay_s is None:
             self._fail(flight, error)
@@ -343,11 +411,30 @@ class BlockLoader:
             "fetch_retry blob=%r attempt=%d delay_s=%.2f error=%r",
             self.name_of(flight.key), flight.attempt, delay_s, str(error),
         )  # fmt: skip
+        self._rest(flight, delay_s)
+
+    def _heed(self, error: SourceThrottled, flight: Flight) -> None:
+        """Ask for less: of the storage, or of whoever says where things are (then there is no host yet)."""
+        if flight.host:
+            self._tower.throttled()
+        else:
+            self._warmer.rest(error.retry_after_s or 0.0)
+
+    def _hold(self, flight: Flight) -> None:
+        """Have a flight rest whose host is down."""
+        self._rest(flight, 0.0)
+
+    def _rest(self, flight: Flight, delay_s: float) -> None:
         # Others may need the memory meanwhile: at once if nothing has landed in it, or when they ask.
         if flight.block is not None and not flight.block.filled_bytes:
             self._unload(flight)
             self.stir()
         self._retries.later(flight, delay_s)
+
+    def _host_is_up(self, host: str) -> None:
+        """Let everybody go on at once."""
+        self._retries.up(host)
+        self._pools[Tier.NETWORK].stir_all()
 
     def _try_again(self, flight: Flight) -> None:
         """Have a flight that has rested fly again."""
@@ -367,6 +454,8 @@ class BlockLoader:
         self._unload(flight)
         flight.error = error
         flight.wake()
+        if isinstance(error, BlobTorn):
+            self._torn.add(key.inode)
         if isinstance(error, BlobChanged) and key.inode not in self._changed:
             self._changed[key.inode] = error
             self._warmer.give_up(key.inode)
@@ -377,6 +466,7 @@ class BlockLoader:
             "fetch_failed blob=%r block=%s kind=%s error=%r",
             self.name_of(key), key.place, error.kind(), str(error),
         )  # fmt: skip
+        self.gave_up(key, error)
         self.stir()
 
     # -- housekeeping --------------------------------------------------------------------------------
@@ -391,6 +481,7 @@ class BlockLoader:
         while True:
             await trio.sleep(TICK_S)
             now_s = trio.current_time()
+            self._keep_again(all_of_them=False)
             self._memory.drop_idle(now_s - STORED_IDLE_S, now_s - ANY_IDLE_S)
             if not self._flights:
                 self._memory.trim()
@@ -400,3 +491,11 @@ class BlockLoader:
     def name_of(self, key: BlockKey) -> str:
         """Return the name of the blob a block belongs to."""
         return self._blobs.by_inode[key.inode].name
+
+
+def _nobody(_key: BlockKey, _error: LazyfsError) -> None:
+    """Hear it."""
+
+
+def _unheard(_key: BlockKey) -> None:
+    """Hear it."""

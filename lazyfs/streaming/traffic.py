@@ -1,12 +1,18 @@
 """What is under way, for whoever reports it. Any thread may ask; nothing is changed."""
 
+import math
 from collections.abc import Mapping
+
+import trio
 
 from lazyfs.core.blob import BlockKey
 from lazyfs.core.concurrency import Concurrency
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.streaming.flight import Flight, Tier
 from lazyfs.streaming.pool import Pool
+
+QUIET_S = 1.0
+"""Who has read nothing for so long does something else."""
 
 
 class Traffic:
@@ -18,6 +24,8 @@ class Traffic:
         self._flights = flights
         self._pools = pools
         self._concurrency = concurrency
+        self.served_at_s = -math.inf
+        """When a reader was last given something."""
 
     @property
     def connections_limit(self) -> int:
@@ -28,6 +36,10 @@ class Traffic:
         """Return the flight a reader has waited for longest."""
         waited = [flight for flight in list(self._flights.values()) if flight.waiting_since_s is not None]
         return min(waited, key=lambda flight: flight.waiting_since_s or 0.0, default=None)
+
+    def resting(self) -> bool:
+        """Tell whether nothing is on its way, and nobody reads: between two reads there may be no flight."""
+        return not self._flights and trio.current_time() - self.served_at_s > QUIET_S
 
     def depth(self, urgency: Urgency) -> int:
         """Return how many blocks of this urgency wait for a lane."""

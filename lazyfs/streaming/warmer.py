@@ -1,20 +1,40 @@
 """Warm-up: what to fetch when nobody waits. It starts with the mount, before anyone reads."""
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import trio
 
 from lazyfs.core.blob import HEAD, BlockKey
-from lazyfs.core.plan import Planner
 
 PAUSE_S = 5.0
-"""After a flight that nobody waited for has failed, how long warm-up rests."""
+"""How long warm-up rests after a flight has failed."""
+
+
+class WarmPlan(Protocol):
+    """`core.plan.Planner`, or `core.wholeplan.WholePlan`: what comes next, and what need not."""
+
+    def first_wanted(self) -> Sequence[BlockKey]:
+        """Return what is wanted before everything else."""
+
+    def next_warm(self) -> BlockKey | None:
+        """Return, and mark, the block that comes next; None when there is none."""
+
+    def mark(self, key: BlockKey) -> None:
+        """Say that a block is here or on its way."""
+
+    def unmark(self, key: BlockKey) -> None:
+        """Say that a block is not coming after all."""
+
+    def give_up(self, inode: int) -> None:
+        """Say that a blob cannot be had any more."""
 
 
 class Warmer:
     """Feeds idle lanes from the plan, leaving out what the store has."""
 
-    def __init__(self, planner: Planner, has: Callable[[BlockKey], bool]) -> None:
+    def __init__(self, planner: WarmPlan, has: Callable[[BlockKey], bool]) -> None:
         self._planner = planner
         self._has = has
         self._resume_at_s = 0.0
@@ -41,6 +61,10 @@ class Warmer:
         """Say that a block is on its way."""
         self._planner.mark(key)
 
+    def stop(self) -> None:
+        """Fetch nothing more: somebody else takes over."""
+        self._resume_at_s = math.inf
+
     def give_up(self, inode: int) -> None:
         """Leave a blob out from now on: it has changed at its source."""
         self._planner.give_up(inode)
@@ -52,4 +76,8 @@ class Warmer:
     def failed(self, key: BlockKey) -> None:
         """Take back a block whose flight failed, and rest a while: the source is in trouble."""
         self._planner.unmark(key)
-        self._resume_at_s = trio.current_time() + PAUSE_S
+        self.rest(PAUSE_S)
+
+    def rest(self, seconds: float) -> None:
+        """Fetch nothing for so long, `PAUSE_S` at most: block by block it would only be refused."""
+        self._resume_at_s = max(self._resume_at_s, trio.current_time() + min(seconds, PAUSE_S))

@@ -1,19 +1,16 @@
 """The HTTP endpoint: `/metrics`, `/healthz`, `/readyz`, `/status`; it answers when the mount does not.
 
-`/healthz` proves a real read through the mount, from yet another thread: a probe that hangs says "unhealthy"
-after its time-out and is not repeated while it hangs.
+`/healthz` proves a real read through the mount. The reading is done by a process of its own: a thread of ours
+that waits for our own mount would keep us from dying.
 """
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import AF_INET, AF_INET6
-from socketserver import TCPServer
+from socket import socket
 from typing import Any, ClassVar
 
-from lazyfs.errors import UsageError
 from lazyfs.telemetry.metrics import METRICS, SECONDS, Meter, Metric
 from lazyfs.telemetry.status import Status
 
@@ -23,44 +20,37 @@ PROBE_TIMEOUT_S = 2.0
 
 
 class Probe:
-    """Reads a file through the mount, in a thread, with a bound; at most one read at a time."""
+    """Has the mount read, in a thread, with a bound; at most one at a time.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    `read` returns why it did not work, or None.
+    """
+
+    def __init__(self, read: Callable[[], str | None]) -> None:
+        self._read = read
         self._lock = threading.Lock()
         self._running: threading.Thread | None = None
-        self._result: OSError | None = None
+        self._result: str | None = None
 
     def __call__(self) -> str | None:
         """Return None when a read works, else why it does not."""
         with self._lock:
             if self._running is None or not self._running.is_alive():
-                self._running = threading.Thread(target=self._read, daemon=True, name="healthz")
+                self._running = threading.Thread(target=self._work, daemon=True, name="healthz")
                 self._running.start()
             self._running.join(PROBE_TIMEOUT_S)
             if self._running.is_alive():
                 return f"a read through the mount takes longer than {PROBE_TIMEOUT_S:g} s"
-            return (
-                None if self._result is None else f"a read through the mount failed: {self._result.strerror}"
-            )
+            return None if self._result is None else f"a read through the mount failed: {self._result}"
 
-    def _read(self) -> None:
-        try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.read(fd, 1)
-            finally:
-                os.close(fd)
-            self._result = None
-        except OSError as error:
-            self._result = error
+    def _work(self) -> None:
+        self._result = self._read()
 
 
 class Endpoint:
-    """The HTTP server of one mount."""
+    """The HTTP server of one mount, at a socket that listens already."""
 
     def __init__(
-        self, address: tuple[str, int], meter: Meter, status: Callable[[], Status], probe: Probe
+        self, listening: socket, meter: Meter, status: Callable[[], Status], probe: Callable[[], str | None]
     ) -> None:
         self.ready = False
         self._pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
@@ -69,8 +59,8 @@ class Endpoint:
             "/readyz": lambda: _verdict(None if self.ready else "not mounted yet"),
             "/healthz": lambda: _verdict(probe()),
         }
-        self._server = _bind(address, self._handler())
-        self.port = self._server.server_address[1]
+        self._server = _serving(listening, self._handler())
+        self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True, name="http").start()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -99,22 +89,14 @@ class Endpoint:
         self._server.server_close()
 
 
-def _bind(address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
-    class Server(ThreadingHTTPServer):
-        address_family: int = AF_INET6 if ":" in address[0] else AF_INET
-        daemon_threads = True
-
-        def server_bind(self) -> None:
-            """Bind without asking DNS for our own name, as HTTPServer does: that can take many seconds."""
-            TCPServer.server_bind(self)
-            self.server_name, self.server_port = address
-
-    try:
-        return Server(address, handler)
-    except OSError as error:
-        raise UsageError(
-            f"cannot listen on {address[0]}:{address[1]}: {error.strerror}", "choose another --http address"
-        ) from None
+def _serving(listening: socket, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    host, port = listening.getsockname()[:2]
+    server = ThreadingHTTPServer((host, port), handler, bind_and_activate=False)
+    server.daemon_threads = True
+    server.socket.close()
+    server.socket = listening
+    server.server_name, server.server_port = host, port
+    return server
 
 
 def _verdict(trouble: str | None) -> tuple[int, str, bytes]:

@@ -133,6 +133,19 @@ def unwritable(file: Path | None, error: OSError) -> UsageError:
     return UsageError(f"log file {file}: {error.strerror}", "make it writable, or choose another --log-file")
 
 
+def open_log(file: Path) -> int:
+    """Open a log file to append to, and return its descriptor.
+
+    Raises:
+        UsageError: when that is not possible.
+
+    """
+    try:
+        return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    except OSError as error:
+        raise unwritable(file, error) from None
+
+
 def configure(level: str, log_format: str, to: Path | Write | None) -> None:
     """Send log lines of this process to a file, to whatever writes them, or (None) to standard error.
 
@@ -141,11 +154,7 @@ def configure(level: str, log_format: str, to: Path | Write | None) -> None:
 
     """
     if isinstance(to, Path):
-        try:
-            fd = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        except OSError as error:
-            raise unwritable(to, error) from None
-        to = writer_to(fd)
+        to = writer_to(open_log(to))
     handler = Background(to or writer_to(2))
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     root = logging.getLogger()

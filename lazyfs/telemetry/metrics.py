@@ -48,9 +48,16 @@ FIRST_BYTE_SECONDS = Metric(
 ERRORS = Metric("lazyfs_errors_total", "counter", "Failed requests to source or store, by kind", "kind")
 READ_ERRORS = Metric("lazyfs_read_errors_total", "counter", "Reads that ended with an error, by kind", "kind")
 RETRIES = Metric("lazyfs_retries_total", "counter", "Requests sent again after a passing error")
+HEDGES = Metric("lazyfs_hedges_total", "counter", "Second requests, because the first were late for a reader")
+HEDGES_WON = Metric("lazyfs_hedges_won_total", "counter", "Second requests that overtook the first")
 BLOBS_CHANGED = Metric("lazyfs_blobs_changed_total", "counter", "Objects that changed after they were pinned")
+DIGEST_MISMATCHES = Metric(
+    "lazyfs_digest_mismatches_total", "counter", "Files that are not what their publisher's digest says"
+)
 BLOCKS_REPAIRED = Metric(
-    "lazyfs_blocks_repaired_total", "counter", "Stored blocks that failed their check and were fetched again"
+    "lazyfs_blocks_repaired_total",
+    "counter",
+    "Damaged blocks of the cache that were fetched again, and other damaged files of it that were mended",
 )
 BLOCKS_DECLINED = Metric(
     "lazyfs_blocks_declined_total",
@@ -58,6 +65,13 @@ BLOCKS_DECLINED = Metric(
     "Blocks that were served and not stored, by reason",
     "reason",
     ("over_budget", "disk_trouble", "memory"),
+)
+CACHE_ERRORS = Metric(
+    "lazyfs_cache_errors_total",
+    "counter",
+    "How often the disk of the cache failed, or did not answer in time, by what it was asked",
+    "what",
+    ("writing", "reading"),
 )
 RANGES_IGNORED = Metric(
     "lazyfs_ranges_ignored_total", "counter", "Replies with the whole object instead of the range"
@@ -68,15 +82,31 @@ FLIGHTS = Metric("lazyfs_flights", "gauge", "Blocks being fetched now, by tier",
 CONNECTIONS_LIMIT = Metric(
     "lazyfs_connections_limit", "gauge", "How many requests may be in flight ahead of readers now"
 )
+HOSTS_DOWN = Metric(
+    "lazyfs_hosts_down", "gauge", "Hosts that are down: requests to them are held, one at a time tries"
+)
 OLDEST_WAIT = Metric("lazyfs_oldest_wait_seconds", "gauge", "How long the longest waiting reader has waited")
 MEMORY_BYTES = Metric("lazyfs_memory_bytes", "gauge", "Bytes of blocks in memory")
 MEMORY_BUDGET = Metric("lazyfs_memory_budget_bytes", "gauge", "The budget for blocks in memory")
 CACHE_BYTES = Metric("lazyfs_cache_bytes", "gauge", "Bytes in the cache directory")
 CACHE_BUDGET = Metric("lazyfs_cache_budget_bytes", "gauge", "The budget of the cache directory")
-MODEL_BYTES = Metric("lazyfs_model_bytes", "gauge", "Bytes of the mounted snapshot")
-LOCAL_BYTES = Metric("lazyfs_local_bytes", "gauge", "Bytes of the mounted snapshot that are on this node")
+CACHE_STATE = Metric(
+    "lazyfs_cache_state",
+    "gauge",
+    "1 for the state of the disk of the cache",
+    "state",
+    ("healthy", "degraded", "probing", "bypass", "off"),
+)
+MODEL_BYTES = Metric("lazyfs_model_bytes", "gauge", "Bytes of the mounted snapshot, without duplicates")
+LOCAL_BYTES = Metric("lazyfs_local_bytes", "gauge", "Bytes of them that are on this node")
+VERIFIED_BYTES = Metric(
+    "lazyfs_verified_bytes", "gauge", "Bytes of files that were found to have their publisher's digest"
+)
 AMPLIFICATION = Metric(
     "lazyfs_read_amplification_ratio", "gauge", "Bytes fetched from the source over the bytes of those blocks"
+)
+RESTARTS = Metric(
+    "lazyfs_worker_restarts_total", "counter", "Processes that served this mount and died; others took over"
 )
 INFO = Metric("lazyfs_info", "gauge", "1; the version is in the label", "version")
 

@@ -25,16 +25,27 @@ class Status:
 
     phase: Phase
     source: str
+    """All sources, as they were typed, in one text."""
+    sources: tuple[str, ...]
     mountpoint: str
     snapshot: str
     version: str
     pid: int
+    """Of the process that holds the mount: the one to send signals to."""
+    worker_pid: int
+    """Of the one that serves it now."""
+    restarts: int
+    """How many workers of this mount have died."""
     started_at: float
     ready_after_s: float | None
     complete_after_s: float | None
     files: int
+    files_verified: int
+    """How many were found to have their publisher's digest, in the store."""
     bytes_needed: int
+    """Of all files but duplicates (core.duplicates)."""
     bytes_local: int
+    """Of these, so many are on this node."""
     bytes_served: int
     bytes_fetched: int
     rate_bytes_per_s: float
@@ -50,6 +61,10 @@ class Status:
     memory_budget_bytes: int
     cache_bytes: int
     cache_budget_bytes: int
+    cache_state: str
+    """healthy, degraded, probing or bypass (core.diskhealth); off without a cache."""
+    cache_why: str
+    """What is the trouble, if there is any."""
     untuned: tuple[str, ...]
 
     def to_json(self) -> str:

@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from lazyfs.core.location import Location, file_version
 from lazyfs.errors import AccessDenied, BlobChanged, SourceUnavailable
 from lazyfs.transport.connection import PIECE_BYTES
+from lazyfs.transport.gate import require_descriptor
 from lazyfs.transport.ranges import Receipt, Wanted
 
 
@@ -17,7 +18,7 @@ def fetch(location: Location, wanted: Wanted, into: memoryview, landed: Callable
 
     Raises:
         BlobChanged: when the file is gone or no longer the pinned version.
-        AccessDenied: when it may not be read.
+        AccessDenied: when it may not be read, or is where no source may be.
         SourceUnavailable: when reading fails (a network file system that is away).
 
     """
@@ -25,6 +26,7 @@ def fetch(location: Location, wanted: Wanted, into: memoryview, landed: Callable
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # or a FIFO would keep us waiting
         try:
+            require_descriptor(fd, path)
             filled = _pread(fd, wanted.span.start, into)
             state = os.fstat(fd)
         finally:

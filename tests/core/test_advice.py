@@ -147,7 +147,7 @@ def test_too_little_memory_for_the_connections_is_more_of_it():
 def test_a_limit_too_tight_for_the_memory_is_a_higher_one():
     found = replace(GOOD, memory_limit_bytes=256 * MIB, memory_auto_max_bytes=64 * MIB)
 
-    assert ["a memory limit of 272MiB or more"] == list(settings(found))
+    assert ["a memory limit of 288MiB or more"] == list(settings(found))
 
 
 rates = st.floats(1e5, 1e11)

@@ -6,15 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lazyfs.core.blob import PAGE_BYTES, Grid
-from lazyfs.core.blocktable import (
-    ABSENT,
-    HEADER_BYTES,
-    BlockTable,
-    encode_entry,
-    entry_of,
-    entry_offset,
-    version_of,
-)
+from lazyfs.core.blocktable import ABSENT, HEADER_BYTES, VERSION, BlockTable, Taken, entry_offset
 
 KEY = "0123456789abcdef" * 4
 GRID = Grid(PAGE_BYTES)
@@ -22,10 +14,14 @@ SIZE = 5 * PAGE_BYTES + 1
 
 
 def table(grid=GRID, size=SIZE, key=KEY):
-    return BlockTable(grid, size, key, zlib.crc32)
+    return BlockTable(grid, size, key, checksum)
 
 
-entries = st.lists(st.integers(0, 2**64 - 1), min_size=6, max_size=6)
+def checksum(content, seed):
+    return zlib.crc32(content, seed & 0xFFFFFFFF) << 32 | seed >> 32
+
+
+entries = st.lists(st.integers(0, 2**64 - 1) | st.just(ABSENT), min_size=6, max_size=6)
 
 
 @given(entries)
@@ -34,16 +30,17 @@ def test_a_table_read_back_is_the_table_written(values):
     for index, value in enumerate(values):
         written[index] = value
 
-    assert read.load(written.encode())
+    assert Taken.YES is read.load(written.encode())
     assert values == [read[index] for index in range(len(read))]
     assert written.stored_bytes == read.stored_bytes
-    assert written.complete == read.complete == all(values)
+    assert tuple(index for index, value in enumerate(values) if value != ABSENT) == read.stored
+    assert written.complete == read.complete == (ABSENT not in values)
 
 
 def test_one_entry_written_in_place_is_the_entry_of_its_block():
     whole, patched = table(), bytearray(table().encode())
     whole[3] = 77
-    patched[entry_offset(3) : entry_offset(4)] = encode_entry(77)
+    patched[entry_offset(3) : entry_offset(4)] = whole.encoded(3, 77)
 
     assert whole.encode() == bytes(patched)
 
@@ -51,7 +48,7 @@ def test_one_entry_written_in_place_is_the_entry_of_its_block():
 def test_stored_bytes_follow_the_entries():
     found = table()
     for index in (0, 5, 5):
-        found[index] = 9
+        found[index] = 0
 
     assert PAGE_BYTES + 1 == found.stored_bytes
 
@@ -73,50 +70,89 @@ def test_a_change_of_any_byte_of_the_header_is_noticed(position):
     content[position] ^= 1
     read = table()
 
-    assert not read.load(bytes(content))
+    assert Taken.DAMAGED is read.load(bytes(content))
     assert ABSENT == read[0]
 
 
 @pytest.mark.parametrize(
-    "other", [table(key="f" * 64), table(size=SIZE + 1), table(grid=Grid(2 * PAGE_BYTES))]
+    ("other", "why"),
+    [
+        (table(key="f" * 64), Taken.DAMAGED),
+        (table(size=SIZE + 1), Taken.DAMAGED),
+        (table(grid=Grid(2 * PAGE_BYTES)), Taken.OTHER_GRID),
+    ],
 )
-def test_a_table_of_another_blob_size_or_block_size_is_not_taken(other):
-    assert not table().load(other.encode())
+def test_a_table_of_another_blob_size_or_block_size_is_not_taken(other, why):
+    assert why is table().load(other.encode())
 
 
-@given(cut=st.integers(0, HEADER_BYTES + 6 * 8 + 20))
-def test_a_table_cut_short_or_too_long_has_what_lies_within(cut):
+@pytest.mark.parametrize("change", [*range(-6 * 8 - HEADER_BYTES, 0), *range(1, 20)])
+def test_a_table_cut_short_or_too_long_is_damaged(change):
     written = table()
-    for index in range(6):
-        written[index] = 100 + index
-    content = (written.encode() + b"\xff" * 30)[:cut]
+    written[0] = 100
+    content = written.encode()
     read = table()
 
-    taken = read.load(content)
-
-    assert taken == (cut >= HEADER_BYTES)
-    whole = max(0, min(6, (cut - HEADER_BYTES) // 8))
-    assert [100 + index for index in range(whole)] + [ABSENT] * (6 - whole) == [read[i] for i in range(6)]
+    assert Taken.DAMAGED is read.load(content[:change] if change < 0 else content + bytes(change))
+    assert not read.stored
 
 
 @given(st.binary(max_size=200))
 def test_no_bytes_make_loading_fail(content):
-    assert table().load(content) in {True, False}
-    assert version_of(content) is None or isinstance(version_of(content), int)
+    assert table().load(content) is not Taken.YES
 
 
-def test_the_version_a_file_claims_is_told_even_when_it_is_newer():
+@pytest.mark.parametrize(
+    ("version", "why"), [(VERSION - 1, Taken.OLDER), (VERSION + 1, Taken.NEWER), (900, Taken.NEWER)]
+)
+def test_a_table_of_another_version_is_told_from_a_damaged_one(version, why):
     content = bytearray(table().encode())
-    struct.pack_into("<I", content, 8, 7)
+    struct.pack_into("<I", content, 8, version)
+    assert Taken.DAMAGED is table().load(bytes(content))
 
-    assert 7 == version_of(bytes(content))
-    assert 1 == version_of(table().encode())
-    assert version_of(b"LZFSBLKS") is None
+    struct.pack_into("<Q", content, 56, checksum(bytes(content[:56]), 0))
+    assert why is table().load(bytes(content))
 
 
-def test_a_checksum_of_zero_is_not_taken_for_absent():
-    assert 1 == entry_of(0)
-    assert 5 == entry_of(5)
+@pytest.mark.parametrize("garbage", [bytes(8), b"\xff" * 8, b"garbage!"])
+def test_an_entry_that_was_overwritten_is_no_absent_one(garbage):
+    content = bytearray(table().encode())
+    content[entry_offset(2) : entry_offset(3)] = garbage
+    read = table()
+
+    assert Taken.YES is read.load(bytes(content))
+    assert (2,) == read.stored
+
+
+@given(
+    values=entries,
+    edits=st.lists(
+        st.tuples(st.integers(0, HEADER_BYTES + 47), st.binary(max_size=9)), min_size=1, max_size=4
+    ),
+)
+def test_a_damaged_table_is_refused_whole_or_taken_as_it_stands(values, edits):
+    """Entries may be wrong, then the data do not match them; but never of another blob, place or length."""
+    written, read = table(), table()
+    for index, value in enumerate(values):
+        written[index] = value
+    content = bytearray(written.encode())
+    for place, change in edits:
+        content[place : place + len(change)] = change
+
+    if read.load(bytes(content)) is Taken.YES:
+        assert written.header() == content[:HEADER_BYTES]
+        assert content[HEADER_BYTES:] == b"".join(read.encoded(index, read[index]) for index in range(6))
+    else:
+        assert [ABSENT] * 6 == [read[index] for index in range(6)]
+        assert 0 == read.stored_bytes
+
+
+def test_the_entry_of_one_block_says_nothing_of_another_with_the_same_bytes():
+    one, other = table(), table(key="9" + KEY[1:])
+    entries = [found.checksum_of(index, b"same") for found in (one, other) for index in range(6)]
+
+    assert 12 == len(set(entries))
+    assert 12 == len({found.encoded(index, ABSENT) for found in (one, other) for index in range(6)})
 
 
 def test_a_table_that_is_cleared_has_no_block():

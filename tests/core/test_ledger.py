@@ -34,12 +34,48 @@ def test_what_is_admitted_counts_until_it_is_dropped():
     assert 300 == ledger.used_bytes
 
 
+def test_only_what_counts_has_landed():
+    ledger: Ledger[str] = Ledger(800, counts=lambda key: key != "spared")
+    for key in ("a", "spared"):
+        ledger.admit(key, 100, DEMAND, 0)
+        ledger.land(key, 0)
+
+    assert 100 == ledger.landed_bytes
+    ledger.drop("spared")
+    assert 100 == ledger.landed_bytes
+    ledger.drop("a")
+    assert 0 == ledger.landed_bytes
+
+
 def test_one_part_of_the_budget_is_kept_for_demand():
     ledger: Ledger[str] = Ledger(800)
     ledger.admit("a", 650, WARMUP, 0)
 
     assert ledger.admit("b", 100, WARMUP, 0) is None
     assert ledger.admit("b", 100, READAHEAD, 0) is None
+    assert () == ledger.admit("b", 100, DEMAND, 0)
+
+
+def test_a_smaller_budget_makes_blocks_leave_in_their_order_and_flights_stay():
+    ledger = ledger_with(
+        ("unread", READAHEAD, False, False, None),
+        ("spent", DEMAND, True, True, True),
+        ("warm", WARMUP, False, False, True),
+    )
+    assert () == ledger.admit("flight", 100, READAHEAD, LONG)
+
+    assert () == ledger.resize(400, LONG)
+    assert ("spent",) == ledger.resize(300, LONG)
+    assert ("warm", "unread") == ledger.resize(50, LONG)
+    assert 100 == ledger.used_bytes
+    assert ledger.admit("more", 10, DEMAND, LONG) is None
+
+
+def test_a_larger_budget_holds_at_once():
+    ledger: Ledger[str] = Ledger(100)
+    assert () == ledger.admit("a", 100, DEMAND, 0)
+    assert () == ledger.resize(300, 0)
+
     assert () == ledger.admit("b", 100, DEMAND, 0)
 
 

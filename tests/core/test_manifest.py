@@ -6,14 +6,13 @@ from hypothesis import strategies as st
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.manifest import (
-    FIRST_INODE,
-    ROOT_INODE,
     Manifest,
+    Part,
     build,
-    encode_name,
     from_json,
     refusal,
 )
+from lazyfs.core.tree import FIRST_INODE, ROOT_INODE, Extra, Kind, encode_name
 from lazyfs.errors import BadManifest
 
 
@@ -167,7 +166,7 @@ VALID = json.loads(build("s", [blob("a")]).to_json())
     [
         [],
         {},
-        VALID | {"format": 2},
+        VALID | {"format": 3},
         VALID | {"source": 1},
         VALID | {"blobs": {}},
         VALID | {"blobs": [1]},
@@ -176,11 +175,90 @@ VALID = json.loads(build("s", [blob("a")]).to_json())
         VALID | {"blobs": [VALID["blobs"][0] | {"size_bytes": True}]},
         VALID | {"blobs": [VALID["blobs"][0] | {"name": "../x"}]},
         VALID | {"blobs": VALID["blobs"] * 2},
+        VALID | {"blobs": [VALID["blobs"][0] | {"size_bytes": 2**63}]},
+        VALID | {"blobs": [VALID["blobs"][0] | {"modified_ns": -(2**63)}]},
+        VALID | {"blobs": [VALID["blobs"][0] | {"digest": "sha256:../../etc/passwd"}]},
+        VALID | {"blobs": [VALID["blobs"][0] | {"digest": "md5:x"}]},
+        VALID | {"blobs": [VALID["blobs"][0] | {"revision": None}]},
     ],
 )
 def test_json_that_is_no_manifest_is_refused(document):
     with pytest.raises(BadManifest):
         from_json(json.dumps(document))
+
+
+NAME = "m/snapshots/1/a"
+ARRANGED = json.loads(
+    Manifest(
+        "s",
+        (blob(NAME),),
+        (),
+        (Part("s", "m/snapshots/1"),),
+        (Extra("m/refs/main", Kind.FILE, "1"), Extra("hub", Kind.LINK, "."), Extra("m/b", Kind.ALIAS, NAME)),
+    ).to_json()
+)
+
+
+def extra(**fields):
+    return {"extras": [{"name": "x", "kind": "file", "content": "y"} | fields]}
+
+
+def test_an_arranged_manifest_comes_back():
+    text = json.dumps(ARRANGED, sort_keys=True, separators=(",", ":"))
+
+    assert text == from_json(text).to_json()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"format": 1.5},
+        {"parts": None},
+        {"parts": []},
+        {"parts": [1]},
+        {"parts": [{"source": "s"}]},
+        {"parts": [{"source": "s", "directory": 1}]},
+        {"parts": [{"source": "s", "directory": "m/snapshots/2"}]},
+        {"parts": [{"source": "\ud900", "directory": "m/snapshots/1"}]},
+        {"extras": {}},
+        extra(more=1),
+        extra(kind="socket"),
+        extra(content=None),
+        extra(content="\ud900"),
+        extra(name=""),
+        extra(name="../x"),
+        extra(name=".lazyfs/x"),
+        extra(name=NAME),
+        extra(name=f"{NAME}/below"),
+        extra(name="m/snapshots"),
+        extra(kind="alias", content="m/refs/main"),
+        extra(kind="link", content=""),
+        extra(kind="link", content="a\0b"),
+        {"extras": [ARRANGED["extras"][0], {"name": "m/refs/main/x", "kind": "file", "content": ""}]},
+        {"extras": [ARRANGED["extras"][0]] * 2},
+    ],
+)
+def test_an_arranged_manifest_that_is_none_is_refused(changed):
+    with pytest.raises(BadManifest):
+        from_json(json.dumps(ARRANGED | changed))
+
+
+def test_a_flat_manifest_is_what_every_version_has_written_and_numbered():
+    """A worker that takes over from an older version must show the kernel the very same inodes."""
+    written = (
+        '{"blobs":[{"digest":null,"modified_ns":5,"name":"a.json","origin":"s3://aws/b/a.json",'
+        '"size_bytes":1,"version":"v"},{"digest":null,"modified_ns":6,"name":"d/e/f","origin":'
+        '"s3://aws/b/d/e/f","size_bytes":2,"version":"v"},{"digest":null,"modified_ns":7,"name":"z","origin":'
+        '"s3://aws/b/z","size_bytes":3,"version":"v"}],"format":1,"source":"s3://b"}'
+    )
+
+    manifest = from_json(written)
+
+    assert written == manifest.to_json()
+    assert "63abcdc7" == manifest.snapshot_id[:8]
+    assert {1: b"", 16: b"a.json", 17: b"d", 18: b"e", 19: b"f", 20: b"z"} == {
+        inode: node.name for inode, node in manifest.nodes().items()
+    }
 
 
 @given(st.binary(max_size=60))
@@ -191,3 +269,49 @@ def test_no_bytes_raise_anything_but_bad_manifest(text):
         from_json(text)
     except BadManifest:
         pass
+
+
+def test_a_revision_is_kept_and_is_part_of_the_snapshot_not_of_the_blob():
+    plain = BlobRef("a", "hf://h/models/o/m/a", "oid", 1)
+    there = BlobRef("a", "hf://h/models/o/m/a", "oid", 1, revision="abc")
+    manifest = build("hf://o/m", [there])
+
+    assert manifest == from_json(manifest.to_json())
+    assert manifest.snapshot_id != build("hf://o/m", [plain]).snapshot_id
+    assert plain.store_key == there.store_key
+    assert "revision" not in build("hf://o/m", [plain]).to_json()
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+fields = {
+    "name": st.text(max_size=20) | st.sampled_from(["a", "a/b", "../a", ".lazyfs/x"]),
+    "origin": st.text(max_size=8),
+    "version": st.text(max_size=8),
+    "size_bytes": st.integers(),
+    "digest": st.none() | st.text(max_size=8) | st.just("sha256:" + "0f" * 32),
+    "modified_ns": st.integers(-(2**64), 2**64),
+}
+entries = st.fixed_dictionaries(
+    {name: values | anything for name, values in fields.items()}
+) | st.fixed_dictionaries(fields)
+
+
+@given(st.lists(entries, max_size=4), st.text(max_size=8) | anything)
+def test_a_document_is_a_snapshot_that_can_be_mounted_or_refused(blobs, source):
+    """Whatever a file of the cache has become: what is taken for a manifest is one in every respect."""
+    try:
+        manifest = from_json(json.dumps({"format": 1, "source": source, "blobs": blobs}))
+    except BadManifest:
+        return
+
+    assert manifest == from_json(manifest.to_json())
+    assert len(manifest.blobs) == len(blobs) == sum(n.blob is not None for n in manifest.nodes().values())
+    for blob in manifest.blobs:
+        assert refusal(blob.name) is None
+        assert 0 <= blob.size_bytes < 2**63
+        assert abs(blob.modified_ns) < 2**63
+        assert 64 == len(bytes.fromhex(blob.store_key)) * 2

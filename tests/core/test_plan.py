@@ -87,6 +87,26 @@ def test_other_formats_of_the_same_weights_come_last():
     assert [100, 103, 102] == warm_order({i: b for i, b in blobs.items() if i != 101})
 
 
+def test_what_is_spared_is_not_warmed_but_read_ahead_of_like_any_file():
+    blobs = model(a__safetensors=2, pytorch_model__bin=20, small__bin=0.5)
+    found = Planner(blobs, GRID, Policy.MODEL, 4, spared=frozenset({101, 102}))
+
+    assert [BlockKey(100, 0)] == found.first_wanted()
+    assert [(100, 0), (100, 1)] == drained(found)
+    found.observe(101, span(0), missed=True)
+    assert (BlockKey(101, 2),) == found.observe(101, span(1), missed=True)
+    assert [] == drained(found)
+
+
+def test_a_file_policy_fetches_a_spared_file_that_somebody_reads():
+    blobs = model(a__safetensors=2, b__bin=3)
+    found = Planner(blobs, GRID, Policy.FILE, spared=frozenset({101}))
+
+    found.observe(101, span(0), missed=True)
+
+    assert [(101, 0), (101, 1), (101, 2)] == drained(found)
+
+
 sizes = st.lists(st.integers(0, 5), min_size=1, max_size=6)
 
 
@@ -178,6 +198,14 @@ def test_a_sequential_scan_is_read_ahead_each_block_once_never_beyond_window_or_
 
     assert sorted(set(proposed)) == proposed
     assert set(range(2, 20)) <= set(proposed) <= set(range(1, 20))
+
+
+def test_of_several_models_one_is_warmed_up_after_the_other():
+    blobs = model(b__safetensors=2, other__bin=2, a__safetensors=2)
+    second = {inode: blobs[inode] for inode in (101, 102)}
+    found = Planner(blobs, GRID, Policy.MODEL, models=[{100: blobs[100]}, second])
+
+    assert [(100, 0), (100, 1), (102, 0), (102, 1), (101, 0), (101, 1)] == drained(found)
 
 
 def test_the_kernels_order_of_requests_does_not_break_a_stream():

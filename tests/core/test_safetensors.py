@@ -1,4 +1,5 @@
 import json
+import math
 import struct
 
 import numpy as np
@@ -149,6 +150,44 @@ def test_no_bytes_raise_anything_but_bad_header(content):
             attempt()
         except BadHeader:
             pass
+
+
+edits = st.lists(st.tuples(st.integers(0, 500), st.binary(max_size=4)), min_size=1, max_size=4)
+
+
+@given(edits=edits, insert=st.booleans())
+def test_a_header_with_some_bytes_changed_is_refused_or_covers_the_file_exactly(edits, insert):
+    """Whatever is taken for a layout: its tensors lie in the file, one after the other, without gaps."""
+    arrays = {"a": np.zeros((2, 3), np.float32), "b": np.ones(5, np.uint8), "c": np.zeros((0, 7), np.int8)}
+    file = save(arrays, {"format": "pt"})
+    length = header_length(file[:8], len(file))
+    text = bytearray(file[8 : 8 + length])
+    for position, change in edits:
+        place = position % len(text)
+        text[place : place if insert else place + len(change)] = change
+    size = 8 + len(text) + len(file) - 8 - length
+    try:
+        layout = parse(bytes(text), size)
+    except BadHeader:
+        return
+
+    position = layout.data_start
+    for found in layout.tensors:
+        assert position == found.span.start
+        position = found.span.stop
+        assert found.span.size_bytes * 8 == DTYPE_BITS[found.dtype] * math.prod(found.shape)
+    assert size == position
+
+
+@given(st.dictionaries(st.text(max_size=8), st.text(max_size=8) | json_values, max_size=4))
+def test_an_index_is_a_map_of_names_or_refused(weight_map):
+    try:
+        found = parse_index(json.dumps({"weight_map": weight_map}).encode())
+    except BadHeader:
+        assert not all(isinstance(shard, str) for shard in weight_map.values())
+    else:
+        assert weight_map == found
+        assert all(isinstance(shard, str) for shard in found.values())
 
 
 def test_an_index_says_which_shard_holds_which_tensor():

@@ -8,13 +8,16 @@ import pytest
 from lazyfs.errors import LazyfsError
 from lazyfs.telemetry.logs import DROPPED
 from lazyfs.telemetry.metrics import METRICS
+from lazyfs_csi import driver, mounter
 from scripts import configuration_docs
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SEMANTICS = (DOCS / "semantics.md").read_text()
+CSI = (DOCS / "csi.md").read_text()
 OPERATING = (DOCS / "operating.md").read_text()
-NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", SEMANTICS)))
+SOURCES = (DOCS / "sources.md").read_text()
+NAMED = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", SEMANTICS + SOURCES)))
 
 
 def test_every_paragraph_of_the_semantics_names_its_tests():
@@ -25,8 +28,16 @@ def test_every_paragraph_of_the_semantics_names_its_tests():
 
 
 @pytest.mark.parametrize(("file", "name"), NAMED)
-def test_a_test_the_semantics_name_exists(file, name):
+def test_a_test_that_is_named_exists(file, name):
     assert re.search(rf"^(async )?def {name}\(", (ROOT / file).read_text(), re.MULTILINE)
+
+
+def test_every_row_about_credentials_and_errors_of_sources_names_its_tests():
+    tables = SOURCES.partition("## Credentials")[2].partition("## The Hub")[0]
+    rows = re.findall(r"^\| (?!source \||what happens \||---)(.*) \|$", tables, re.MULTILINE)
+
+    assert len(rows) > 20
+    assert [] == [row for row in rows if "`tests/" not in row]
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -49,6 +60,25 @@ def events():
 
 def test_every_log_event_is_documented():
     assert events() == set(re.findall(r"^\| `(\w+)` \| (?:info|warning|error) \|", OPERATING, re.MULTILINE))
+
+
+def test_every_log_event_of_the_csi_driver_is_documented():
+    calls = re.compile(r"log\.(?:info|warning|error|exception|log)\(\s*(?:level,\s*)?\"(\w+)")
+    found = {
+        event
+        for file in (ROOT / "csi" / "lazyfs_csi").glob("*.py")
+        for event in calls.findall(file.read_text())
+    }
+    documented = re.findall(r"^\| `(\w+)` \| (?:info|warning|error) \|", CSI, re.MULTILINE)
+
+    assert found == set(documented)
+
+
+@pytest.mark.parametrize(
+    "known", [driver.settings(), mounter.settings()], ids=["lazyfs-csi", "lazyfs-mounter"]
+)
+def test_every_option_of_the_csi_driver_is_documented(known):
+    assert [] == [name for name in known.names() if f"`--{name}`" not in CSI]
 
 
 def test_the_exit_codes_are_those_of_the_errors():

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lazyfs.fuse.channel import detach
@@ -47,6 +47,16 @@ class Mount:
     def complete(self) -> dict:
         return self.wait_for(lambda status: status["phase"] == "complete")
 
+    @property
+    def worker(self) -> int:
+        """The process that serves it now: the only child of the one that holds it."""
+        (child,) = self.children()
+        return child
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def end(self, number: int = signal.SIGTERM) -> float:
         """Send a signal and wait for the end; return how long it took."""
         began = time.monotonic()
@@ -55,25 +65,38 @@ class Mount:
         return time.monotonic() - began
 
 
-def lazyfs(*arguments: object, env: dict[str, str] | None = None, timeout: float = 30.0):
-    """Run a command to its end; return it with its output as text."""
+def lazyfs(
+    *arguments: object,
+    env: dict[str, str] | None = None,
+    timeout: float = 30.0,
+    joining: Callable[[], None] | None = None,
+):
+    """Run a command to its end; return it with its output as text. It begins with `joining`."""
     return subprocess.run(
         [sys.executable, "-m", "lazyfs", *map(str, arguments)],
-        capture_output=True, text=True, check=False, env=env, timeout=timeout,
+        capture_output=True, text=True, check=False, env=env, timeout=timeout, preexec_fn=joining,
     )  # fmt: skip
 
 
 @contextmanager
 def mounted(
-    source: str, path: Path, *options: object, env: dict[str, str] | None = None, clean: bool = True
+    source: str | Sequence[str],
+    path: Path,
+    *options: object,
+    env: dict[str, str] | None = None,
+    clean: bool = True,
+    program: tuple[str, ...] = ("-m", "lazyfs"),
+    joining: Callable[[], None] | None = None,
 ) -> Iterator[Mount]:
-    """Mount for the length of a block; with `clean`, the end must be a clean one."""
-    path.mkdir(exist_ok=True)
+    """Mount for the length of a block, begun with `joining`; with `clean`, the end must be a clean one."""
+    with suppress(FileExistsError):  # and no look at it: a dead mount may be there
+        os.mkdir(path)  # noqa: PTH102 - Path.mkdir would look
     log = path.with_name(f"{path.name}.log")
+    sources = [source] if isinstance(source, str) else source
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "lazyfs", "mount", source, str(path), *map(str, options)],
-            stdin=subprocess.DEVNULL, stderr=stderr, env=env,
+            [sys.executable, *program, "mount", *sources, str(path), *map(str, options)],
+            stdin=subprocess.DEVNULL, stderr=stderr, env=env, preexec_fn=joining,  # noqa: PLW1509
         )  # fmt: skip
     found = Mount(process, path, log)
     try:
@@ -93,6 +116,14 @@ def mounted(
             process.kill()
             process.wait()
         detach(path)
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process is there, and not just nobody's to reap."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def inherited() -> dict[str, str]:

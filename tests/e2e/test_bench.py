@@ -135,7 +135,7 @@ def test_an_end_while_it_downloads(hosted, slow_link, cache_dir, number):
 def test_an_end_while_it_writes(hosted, endpoint, cache_dir, own_tmp):
     cache_dir.mkdir()
     running = Running(hosted.address, cache_dir)
-    running.reach(lambda: os.listdir(cache_dir))
+    running.reach(lambda: list(cache_dir.glob("*/*")))
 
     assert (130, b"", b"") == running.end(signal.SIGINT)
     assert [] == os.listdir(cache_dir)

@@ -103,7 +103,8 @@ def test_a_certificate_nobody_vouches_for(where):
 
 
 def test_an_unknown_scheme(where):
-    refused(2, "unknown scheme gopher://; a source begins with one of s3://, file://", "gopher://x/y", *where)
+    words = "unknown scheme gopher://; a source begins with one of s3://, hf://"
+    refused(2, words, "gopher://x/y", *where)
 
 
 def test_a_directory_that_is_not_there(where):

@@ -4,7 +4,14 @@ import threading
 import pytest
 
 from lazyfs.fuse import sender as module
+from lazyfs.fuse import wire
 from lazyfs.fuse.sender import LARGE_BYTES, Sender
+
+HEADER = wire.reply_header(7, 7)
+
+
+def answered(_unique):
+    pass
 
 
 @pytest.fixture
@@ -21,14 +28,14 @@ def pipe():
 
 
 def large(fill):
-    return [b"header", memoryview(bytes([fill]) * LARGE_BYTES)]
+    return [HEADER, memoryview(bytes([fill]) * LARGE_BYTES)]
 
 
 def test_a_reply_is_one_message_of_its_parts(pipe):
     ours, theirs = pipe
-    Sender(ours.fileno()).send([b"header", memoryview(b"content")])
+    Sender(ours.fileno(), answered).send([HEADER, memoryview(b"content")])
 
-    assert b"headercontent" == theirs.recv(100)
+    assert HEADER + b"content" == theirs.recv(100)
 
 
 def test_large_replies_go_to_threads_while_copying_is_slow_and_arrive_whole(pipe, monkeypatch):
@@ -42,7 +49,7 @@ def test_large_replies_go_to_threads_while_copying_is_slow_and_arrive_whole(pipe
 
     monkeypatch.setattr(module.os, "writev", slow)
     monkeypatch.setattr(module, "SLOW_BYTES_PER_S", 1e15)  # nothing is fast
-    sender = Sender(ours.fileno(), threads=2)
+    sender = Sender(ours.fileno(), answered, threads=2)
     sender._bytes_per_s = 1.0
     got = []
     for fill in range(6):
@@ -50,16 +57,37 @@ def test_large_replies_go_to_threads_while_copying_is_slow_and_arrive_whole(pipe
         got.append(theirs.recv(1 << 20))
     sender.close()
 
-    assert sorted(b"header" + bytes([fill]) * LARGE_BYTES for fill in range(6)) == sorted(got)
+    assert sorted(HEADER + bytes([fill]) * LARGE_BYTES for fill in range(6)) == sorted(got)
     assert {"sender"} == writers
 
 
 def test_small_replies_never_wait_behind_large_ones(pipe):
     ours, theirs = pipe
-    sender = Sender(ours.fileno())
+    sender = Sender(ours.fileno(), answered)
     sender._bytes_per_s = 1.0
-    sender.send([b"small"])
+    sender.send([HEADER])
 
-    assert b"small" == theirs.recv(100)
+    assert HEADER == theirs.recv(100)
     assert not sender._threads
     sender.close()
+
+
+def test_who_remembers_the_request_hears_of_it_once_its_reply_is_written(pipe):
+    ours, theirs = pipe
+    heard = []
+    sender = Sender(ours.fileno(), lambda unique: heard.append((unique, theirs.recv(100))))
+    sender.send([wire.reply_header(5, 0)])
+    sender.send([wire.reply_header(6, 0)])
+
+    assert [(5, wire.reply_header(5, 0)), (6, wire.reply_header(6, 0))] == heard
+
+
+@pytest.mark.logs("reply_failed")
+def test_a_request_that_is_no_more_is_remembered_no_longer(pipe):
+    reading, writing = os.pipe()
+    os.close(reading)
+    heard = []
+    Sender(writing, heard.append).send([wire.reply_header(5, 0)])
+    os.close(writing)
+
+    assert [5] == heard

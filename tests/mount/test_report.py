@@ -1,16 +1,18 @@
 """Phases and figures of a mount, from its parts."""
 
 import json
+from pathlib import Path
 
 import pytest
 import trio
 
-from lazyfs.core.blob import BlobRef
+from lazyfs.cache.health import CacheHealth
+from lazyfs.core.blob import BlobRef, BlockKey
 from lazyfs.core.manifest import build
 from lazyfs.core.plan import Policy
 from lazyfs.fuse.attributes import STATUS_BYTES
 from lazyfs.mount import report
-from lazyfs.mount.report import Reporter
+from lazyfs.mount.report import Origin, Reporter
 from lazyfs.telemetry.status import Phase
 from tests.streaming.rig import BLOCK, Rig
 
@@ -22,7 +24,8 @@ class Disk:
 
     def __init__(self, rig):
         self._rig = rig
-        self.used_bytes = self.capacity_bytes = 0
+        self.used_bytes = self.capacity_bytes = self.verified_count = self.verified_bytes = 0
+        self.health = CacheHealth(Path("/cache"))
 
     @property
     def stored_bytes(self):
@@ -33,7 +36,8 @@ def reporter_of(rig, tmp_path, *, name="a.safetensors"):
     size = len(rig.contents[A])
     manifest = build("s3://bucket/model", [BlobRef(name, "o", "v", size)])
     store = Disk(rig) if rig.writer is not None else None
-    return Reporter(manifest, tmp_path, (rig.loader, rig.warmer, rig.ledger, store), rig.meter, 0.0)
+    origin = Origin(tmp_path, 0.0, supervisor=1, restarts=0, owner=(0, 0))
+    return Reporter(manifest, origin, (rig.loader, rig.warmer, rig.ledger, store), rig.meter)
 
 
 async def test_a_load_is_loading_and_then_complete(tmp_path, pattern_bytes):
@@ -70,6 +74,21 @@ async def test_bytes_that_are_wanted_and_do_not_come_are_a_stall(tmp_path, patte
         reporter.sample()
         assert moved == reporter._moved_at_s
         assert Phase.STALLED == reporter.phase
+
+
+async def test_a_file_that_is_not_its_publishers_stays_the_last_error(tmp_path, pattern_bytes):
+    rig = Rig({A: pattern_bytes(BLOCK)}, store=True)
+    reporter = reporter_of(rig, tmp_path)
+
+    reporter.mismatched(A)
+    rig.loader.last_error = "a moment's trouble"
+
+    status = reporter.status()
+    assert 1 == status.errors
+    name = rig.loader.name_of(BlockKey(A, 0))
+    assert (
+        f"{name} is not what its publisher says; tell the publisher, or publish it again" == status.last_error
+    )
 
 
 async def test_without_a_store_nothing_is_complete_before_it_has_landed(tmp_path, pattern_bytes):

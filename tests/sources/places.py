@@ -13,11 +13,14 @@ import boto3
 
 from lazyfs.demo.seaweed import SeaweedFS
 from lazyfs.sources import Access
+from tests.hub import Hub
 
 
 class Place(Protocol):
     address: str
     access: Access
+    keeps_versions: bool
+    """Whether what was replaced or removed can still be read by whoever has pinned it."""
 
     def put(self, name: str, content: bytes) -> None: ...
 
@@ -26,6 +29,8 @@ class Place(Protocol):
 
 class Directory:
     """A directory on this machine."""
+
+    keeps_versions = False
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -45,6 +50,8 @@ class Directory:
 
 class Bucket:
     """A prefix of a bucket of the S3 server."""
+
+    keeps_versions = False
 
     def __init__(self, server: SeaweedFS, name: str = "tests") -> None:
         self.name = name
@@ -76,4 +83,39 @@ class Bucket:
         self.client.close()
 
 
-PLACES = ("local", "s3")
+class HubModel:
+    """A model of the Hub-like server. Its commits stay as they are: what was pinned can always be read."""
+
+    keeps_versions = True
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        name = f"tests/{uuid.uuid4().hex[:12]}"
+        self.repository = hub.repository(name, large_bytes=1000)
+        self.address = f"hf://{name}"
+        self.access = Access()
+
+    def put(self, name: str, content: bytes) -> None:
+        self.repository.commit({name: content})
+
+    def remove(self, name: str) -> None:
+        self.repository.commit({name: None})
+
+
+class WebDirectory(Directory):
+    """A directory on this machine that a web server serves."""
+
+    def __init__(self, root: Path, port: int) -> None:
+        super().__init__(root)
+        self.address = f"http://127.0.0.1:{port}/{root.name}"
+
+    def put(self, name: str, content: bytes) -> None:
+        super().put(name, content)
+        # HTTP dates have whole seconds.
+        seconds = uuid.uuid4().int % 10**9
+        os.utime(self._root / name, (seconds, seconds))
+
+
+WEB_PLACES = ("nginx-json", "nginx-html", "apache-plain", "apache-fancy", "apache-table", "python")
+"""The web servers are those whose indexes `http://` reads."""
+PLACES = ("local", "s3", "hub", *WEB_PLACES)

@@ -21,17 +21,36 @@ def test_links_are_followed_as_in_a_hub_cache(tmp_path):
     assert ("config.json", 5) == (blob.name, blob.size_bytes)
 
 
-def test_a_circle_of_links_ends_and_a_dangling_one_is_no_file(tmp_path):
+@pytest.mark.logs("link_dangling")
+def test_a_circle_of_links_ends_and_a_dangling_one_is_no_file_and_told(tmp_path, caplog):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "file").write_bytes(b"1")
     (tmp_path / "a" / "up").symlink_to("..")
     (tmp_path / "nowhere").symlink_to("missing")
+    (tmp_path / "itself").symlink_to("itself")
 
     assert ["a/file"] == names(f"file://{tmp_path}")
+    assert "link_dangling name='nowhere' target='missing'" in caplog.text
+    assert "link_dangling name='itself'" in caplog.text
+
+
+def test_a_copy_that_is_not_complete_is_left_out(tmp_path):
+    (tmp_path / ".ab12.lazyfs-partial").write_bytes(b"1")
+    (tmp_path / "file").write_bytes(b"1")
+
+    assert ["file"] == names(f"file://{tmp_path}")
 
 
 def test_what_is_no_regular_file_is_left_out(tmp_path):
     os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"1")
+
+    assert ["file"] == names(f"file://{tmp_path}")
+
+
+def test_what_a_pull_keeps_beside_the_model_is_left_out(tmp_path):
+    (tmp_path / ".lazyfs" / "parts").mkdir(parents=True)
+    (tmp_path / ".lazyfs" / "files").write_bytes(b"1")
     (tmp_path / "file").write_bytes(b"1")
 
     assert ["file"] == names(f"file://{tmp_path}")

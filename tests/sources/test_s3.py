@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trustme
 
+from lazyfs.core.blob import BlobRef
 from lazyfs.errors import (
     AccessDenied,
     LazyfsError,
@@ -215,6 +216,47 @@ def test_half_the_credentials(bucket, monkeypatch):
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
 
     assert isinstance(refused(bucket.address, bucket.access), AccessDenied)
+
+
+@pytest.fixture
+def issuer(tmp_path, monkeypatch):
+    """Gives out credentials that soon expire, others each time, unless the file it returns is there."""
+    closed, count = tmp_path / "closed", tmp_path / "count"
+    script = tmp_path / "issuer"
+    script.write_text(
+        f"#!/bin/sh\n[ -e {closed} ] && {{ echo away >&2; exit 1; }}\necho >> {count}\n"
+        'echo "{\\"Version\\": 1, \\"AccessKeyId\\": \\"$AK-$(wc -l < ' + str(count) + ')\\",'
+        ' \\"SecretAccessKey\\": \\"$SK\\",'
+        ' \\"Expiration\\": \\"$(date -u -d "5 minutes" +%Y-%m-%dT%H:%M:%SZ)\\"}"\n'
+    )
+    script.chmod(0o755)
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {script}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AK", "key")
+    monkeypatch.setenv("SK", "secret")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    return closed
+
+
+def test_credentials_that_expire_are_renewed_and_who_gives_them_out_may_be_away_for_a_while(bucket, issuer):
+    source = open_source(bucket.address, bucket.access)
+    blob = BlobRef("a", f"{source._origin}a", 'etag:"x"', 1)
+
+    def signed_with():
+        return parse_qs(urlsplit(source.locate(blob).url).query)["X-Amz-Credential"][0].partition("/")[0]
+
+    first, second = signed_with(), signed_with()
+    issuer.touch()
+    with pytest.raises(SourceUnavailable, match="cannot be renewed"):
+        source.locate(blob)
+    issuer.unlink()
+    third = signed_with()
+    source.close()
+
+    assert 3 == len({first, second, third})
+    assert first.startswith("key-")
 
 
 def test_a_profile_that_does_not_exist(bucket, monkeypatch):

@@ -1,11 +1,16 @@
-"""A loader with everything around it but the network: blocks come from a dictionary, when told to."""
+"""A loader with everything around it but the network: blocks come from a dictionary, when told to.
+
+The store is another dictionary, or with `disk` the real one.
+"""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import trio
 
+from lazyfs.cache.store import Store
 from lazyfs.core.backoff import Backoff
 from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
 from lazyfs.core.concurrency import Concurrency
@@ -13,6 +18,7 @@ from lazyfs.core.ledger import Ledger
 from lazyfs.core.plan import Planner, Policy
 from lazyfs.errors import BlockCorrupt
 from lazyfs.streaming.blockmemory import BlockMemory
+from lazyfs.streaming.breakers import Breakers
 from lazyfs.streaming.fetcher import Blobs
 from lazyfs.streaming.flight import Buffers, Flight
 from lazyfs.streaming.loader import BlockLoader, Limits
@@ -25,6 +31,10 @@ GRID = Grid(BLOCK)
 Hook = Callable[[Flight], Awaitable[None]]
 
 
+def refs_of(contents: dict[int, bytes]) -> dict[int, BlobRef]:
+    return {inode: BlobRef(f"{inode}.safetensors", f"o{inode}", "v", len(c)) for inode, c in contents.items()}
+
+
 async def at_once(_flight: Flight) -> None:
     await trio.lowlevel.checkpoint()
 
@@ -32,16 +42,22 @@ async def at_once(_flight: Flight) -> None:
 class FakeFetcher:
     """Fills blocks from `contents`. A hook runs before and may wait, raise, or fill a part."""
 
-    def __init__(self, contents: dict[int, bytes]) -> None:
+    def __init__(self, contents: dict[int, bytes], disk: Store | None = None) -> None:
         self._contents = contents
+        self._disk = disk
         self.network: Hook = at_once
         self.disk: Hook = at_once
+        self.breakers = Breakers()
         self.stored: dict[BlockKey, bytes] = {}
         self.fetched: Counter[BlockKey] = Counter()
         self.order: list[BlockKey] = []
         self.flying = self.flying_max = 0
+        self.heads_cost_all = False
 
-    async def from_network(self, flight: Flight, _lane: object, _limiter: object) -> None:
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    async def from_network(self, flight: Flight) -> None:
         self.fetched[flight.key] += 1
         self.order.append(flight.key)
         self.flying += 1
@@ -60,6 +76,10 @@ class FakeFetcher:
 
     async def from_disk(self, flight: Flight, _limiter: object) -> None:
         await self.disk(flight)
+        if self._disk is not None:
+            self._disk.read(flight.key, flight.block.pages)
+            flight.block.filled_bytes = flight.block.size_bytes
+            return
         if flight.key not in self.stored:
             raise BlockCorrupt("not there")
         content = self.stored[flight.key]
@@ -80,13 +100,12 @@ class Rig:
         deadline_s: float = 60.0,
         store: bool = False,
         head_bytes: int = 0,
+        disk: Store | None = None,
     ) -> None:
-        refs = {
-            inode: BlobRef(f"{inode}.safetensors", "o", "v", len(body)) for inode, body in contents.items()
-        }
+        refs = refs_of(contents)
         self.contents = contents
         self.meter = Meter()
-        self.fetcher = FakeFetcher(contents)
+        self.disk = disk
         self.ledger: Ledger[BlockKey] = Ledger(memory_blocks * BLOCK)
         self.planner = Planner(refs, GRID, policy, head_bytes=head_bytes)
         self.warmer = Warmer(self.planner, self.has)
@@ -95,6 +114,7 @@ class Rig:
         blobs = Blobs(refs, GRID, head_bytes)
         # Small blocks are reused like large ones.
         self.memory = BlockMemory(self.ledger, Buffers(reuse_from_bytes=PAGE_BYTES))
+        self.fetcher = self.make_fetcher(blobs)
         self.loader = BlockLoader(
             blobs,
             self.fetcher,
@@ -106,12 +126,25 @@ class Rig:
         )
         self.reader = BlobReader(self.loader, self.planner, GRID, self.meter)
         self.outcome = "stored"
-        self.writer = self.loader.keep_with(self._write) if store else None
+        self.readable = self.writable = True
+        self.hung: list[BlockKey] = []
+        self.hung_writes = self.fell_behind_count = 0
+        self.writer = self.loader.keep_with(disk or self) if store or disk else None
+
+    def make_fetcher(self, _blobs: Blobs) -> Any:
+        return FakeFetcher(self.contents, self.disk)
 
     def has(self, key: BlockKey) -> bool:
-        return key in self.fetcher.stored
+        return self.disk.has(key) if self.disk else key in self.fetcher.stored
 
-    def _write(self, key: BlockKey, content: memoryview) -> str:
+    def write_hung(self, _seconds: float) -> None:
+        self.hung_writes += 1
+        self.writable = False
+
+    def fell_behind(self) -> None:
+        self.fell_behind_count += 1
+
+    def write(self, key: BlockKey, content: memoryview) -> str:
         if self.outcome == "stored":
             self.fetcher.stored[key] = bytes(content)
         return self.outcome

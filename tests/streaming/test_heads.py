@@ -178,3 +178,15 @@ async def test_what_is_stored_needs_no_head(contents):
         await wait_all_tasks_blocked(0.05)
 
     assert not rig.fetcher.fetched
+
+
+async def test_heads_that_cost_their_whole_blob_are_only_fetched_when_somebody_waits(contents):
+    rig = Rig(contents, policy=Policy.MODEL, connections=1, head_bytes=PAGE_BYTES)
+    rig.fetcher.heads_cost_all = True
+    last = FILES[-1]
+    async with rig.running():
+        assert contents[last][:PAGE_BYTES] == await rig.reader.read(*header(last))
+        await wait_all_tasks_blocked()
+
+        assert set(rig.fetcher.fetched) >= {BlockKey(inode, index) for inode in FILES for index in range(3)}
+        assert not [key for key in rig.fetcher.fetched if key.index == HEAD and key.inode != last]

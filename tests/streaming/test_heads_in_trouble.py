@@ -53,6 +53,26 @@ async def test_a_reader_behind_a_header_gets_the_whole_deadline(contents, mock_c
         assert contents[FILES[1]][:10] == got
 
 
+@pytest.mark.logs("fetch_failed")
+async def test_a_reader_of_a_header_that_is_under_way_gets_the_whole_deadline_too(
+    contents, mock_clock, monkeypatch
+):
+    # Whether the head or its first block comes to be tried again first is chance.
+    monkeypatch.setattr("lazyfs.streaming.retries.random.random", lambda: 0.5)
+    rig = Rig({i: contents[i] for i in FILES[:2]}, policy=Policy.MODEL, head_bytes=PAGE_BYTES)
+
+    async def down(flight):
+        await trio.sleep(0.01)
+        if trio.current_time() < 80:
+            raise SourceUnavailable("down")
+
+    rig.fetcher.network = down
+    async with rig.running():
+        await trio.sleep(50)
+        assert BlockKey(FILES[1], HEAD) in rig.loader._flights
+        assert contents[FILES[1]][:10] == await rig.reader.read(FILES[1], ByteRange(0, 10))
+
+
 async def test_a_header_that_is_in_memory_is_not_waited_for(contents, mock_clock):
     mock_clock.autojump_threshold = 0
     rig = Rig(contents, policy=Policy.MODEL, connections=1, head_bytes=PAGE_BYTES)

@@ -5,12 +5,13 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from lazyfs.core.blob import BlockKey
+from lazyfs.core.blob import BlockKey, ByteRange
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.plan import Policy
 from lazyfs.errors import (
     AccessDenied,
     BlobChanged,
+    BlobTorn,
     BlockCorrupt,
     BlockGone,
     LazyfsError,
@@ -376,6 +377,25 @@ async def test_what_the_store_holds_of_a_changed_blob_stays_readable(contents, m
 
 
 @pytest.mark.logs("fetch_failed")
+async def test_nothing_is_given_out_of_a_blob_that_is_torn_wherever_it_is(contents, mock_clock):
+    rig = Rig(contents)
+    rig.fetcher.stored = {BlockKey(A, 1): rig.expected(A, 1)}
+
+    async def torn(flight):
+        if flight.key.index:
+            raise BlobTorn("two versions")
+
+    rig.fetcher.network = torn
+    async with rig.running():
+        await rig.read(A, 0)
+        await rig.read(A, 1)
+        for index in (2, 0, 1):
+            with pytest.raises(BlobTorn):
+                await rig.read(A, index)
+        assert rig.loader.peek(BlockKey(A, 0), 1) is None
+
+
+@pytest.mark.logs("fetch_failed")
 async def test_an_error_that_is_kept_keeps_no_memory(contents):
     rig = Rig(contents)
 
@@ -397,7 +417,7 @@ async def test_a_bug_in_the_store_is_a_block_not_kept_and_not_the_end(contents):
     def buggy(_key, _content):
         raise ZeroDivisionError
 
-    rig.writer._write = buggy
+    rig.write = buggy
     async with rig.running():
         assert rig.expected(A, 0) == await rig.read(A, 0)
         await _until(lambda: rig.meter.value(metrics.BLOCKS_DECLINED, "internal_error") == 1)
@@ -572,3 +592,15 @@ async def _until(condition):
     """Wait for what threads do; bounded by the test's own time."""
     while not condition():
         await trio.sleep(0.001)
+
+
+async def test_a_loader_rests_when_nobody_has_read_for_a_while(pattern_bytes, mock_clock):
+    rig = Rig({A: pattern_bytes(4 * BLOCK)})
+    async with rig.running():
+        assert rig.loader.traffic.resting()
+        for index in range(4):
+            await rig.reader.read(A, ByteRange(index * BLOCK, (index + 1) * BLOCK))
+        await trio.sleep(0.9)
+        assert not rig.loader.traffic.resting()
+        await trio.sleep(0.2)
+        assert rig.loader.traffic.resting()

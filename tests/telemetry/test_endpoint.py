@@ -7,6 +7,7 @@ import pytest
 from lazyfs.errors import UsageError
 from lazyfs.telemetry import endpoint as module
 from lazyfs.telemetry.endpoint import Endpoint, Probe
+from lazyfs.telemetry.listening import listen
 from lazyfs.telemetry.metrics import Meter
 
 
@@ -24,7 +25,13 @@ def probed(tmp_path):
 
 @pytest.fixture
 def endpoint(probed):
-    found = Endpoint(("127.0.0.1", 0), Meter(), Status, Probe(str(probed)))
+    def read():
+        try:
+            probed.read_bytes()
+        except OSError as error:
+            return error.strerror
+
+    found = Endpoint(listen(("127.0.0.1", 0)), Meter(), Status, Probe(read))
     yield found
     found.close()
 
@@ -62,13 +69,11 @@ def test_a_read_that_hangs_is_unhealthy_and_not_tried_again_while_it_hangs(tmp_p
     monkeypatch.setattr(module, "PROBE_TIMEOUT_S", 0.05)
     go, tries = threading.Event(), []
 
-    def hang(*_):
+    def hang():
         tries.append(1)
         go.wait(10)
-        raise OSError(5, "too late")
 
-    probe = Probe("anything")
-    monkeypatch.setattr(module.os, "open", hang)
+    probe = Probe(hang)
 
     assert "takes longer than" in probe()
     assert "takes longer than" in probe()
@@ -78,5 +83,5 @@ def test_a_read_that_hangs_is_unhealthy_and_not_tried_again_while_it_hangs(tmp_p
 
 
 def test_an_address_in_use_is_the_users_error(endpoint):
-    with pytest.raises(UsageError, match="cannot listen on"):
-        Endpoint(("127.0.0.1", endpoint.port), Meter(), Status, Probe("x"))
+    with pytest.raises(UsageError, match=r"cannot listen on 127.0.0.1:\d+: Address already in use; choose"):
+        listen(("127.0.0.1", endpoint.port))

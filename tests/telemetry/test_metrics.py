@@ -48,7 +48,14 @@ def test_a_histogram_counts_up_to_each_bound():
 
 def test_names_say_whose_they_are_and_in_what_unit():
     units = ("_bytes", "_bytes_total", "_seconds", "_total", "_ratio")
-    without = {"lazyfs_connections_limit", "lazyfs_flights", "lazyfs_info", "lazyfs_queue_depth"}
+    without = {
+        "lazyfs_cache_state",
+        "lazyfs_connections_limit",
+        "lazyfs_flights",
+        "lazyfs_hosts_down",
+        "lazyfs_info",
+        "lazyfs_queue_depth",
+    }
     for metric in METRICS:
         assert re.fullmatch(r"lazyfs_[a-z_]+", metric.name)
         assert metric.name.endswith(units) or metric.name in without

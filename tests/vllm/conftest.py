@@ -33,6 +33,6 @@ def small(slow_host):
 
 @pytest.fixture(scope="module")
 def engine(work):
-    """One process for all readers, which import it all but once."""
-    with Engine(work / "readers") as found:
+    """One process for all readers of a module, which import it all but once."""
+    with Engine(Path(tempfile.mkdtemp(prefix="engine-", dir=work)) / "readers") as found:
         yield found

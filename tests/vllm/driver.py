@@ -114,6 +114,13 @@ def transformers(directory: str, noted: Noted, **options: Any) -> dict[str, Any]
     return {"tokens": said}
 
 
+def remote_code(model: str, _noted: Noted) -> dict[str, Any]:
+    """Have the code run that comes with a model."""
+    from transformers import AutoConfig
+
+    return {"said": AutoConfig.from_pretrained(model, trust_remote_code=True).said}
+
+
 def safetensors(directory: str, noted: Noted) -> dict[str, Any]:
     """Read every tensor by mmap: the yardstick for the others."""
     from safetensors import safe_open
@@ -151,7 +158,8 @@ def _shards(directory: str) -> list[str]:
 
 
 READERS: dict[str, Callable[..., dict[str, Any]]] = {
-    reader.__name__: reader for reader in (vllm, transformers, safetensors, fastsafetensors, runai)
+    reader.__name__: reader
+    for reader in (vllm, transformers, remote_code, safetensors, fastsafetensors, runai)
 }
 
 

@@ -28,8 +28,10 @@ class EngineFailed(Exception):
 class Engine:
     """Takes orders for the length of a `with` block. What it caches lies in `work`, and so does its log."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, environment: dict[str, str] | None = None) -> None:
+        """`environment` is what it has besides the usual, or instead."""
         work.mkdir(parents=True)
+        self._own = environment or {}
         self._log = work / "engine.log"
         self._caches = work / "caches"
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,17 +66,18 @@ class Engine:
             "VLLM_CPU_KVCACHE_SPACE": "1",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
             "VLLM_NO_USAGE_STATS": "1",
+            **self._own,
         }
 
     def load(
         self,
         reader: str,
-        directory: Path,
+        model: Path | str,
         options: dict[str, Any] | None = None,
         *,
         digest: bool = False,
     ) -> dict[str, Any]:
-        """Load a model by one of the driver's readers; return what it said.
+        """Load a model, a directory or one by its name, by one of the driver's readers; return what it said.
 
         Raises:
             EngineFailed: when it ends instead, or takes longer than `ANSWER_TIMEOUT_S`.
@@ -82,11 +85,11 @@ class Engine:
         """
         assert self._process is not None
         assert self._process.stdin is not None
-        order = {"reader": reader, "directory": str(directory), "options": options or {}, "digest": digest}
+        order = {"reader": reader, "directory": str(model), "options": options or {}, "digest": digest}
         with suppress(BrokenPipeError):  # its end shows below
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             self._process.stdin.flush()
-        found: dict[str, Any] = json.loads(self._line(f"{reader} {order['options']} on {directory}"))
+        found: dict[str, Any] = json.loads(self._line(f"{reader} {order['options']} on {model}"))
         return found
 
     def _line(self, doing: str) -> bytes:

@@ -23,7 +23,8 @@ def tokens_from_disk(engine, small):
 @pytest.fixture
 def mount(small, tmp_path):
     cache = tmp_path / "cache"
-    with mounted(small.address, tmp_path / "mnt", "--cache-dir", cache, env=small.environment) as found:
+    options = ("--cache-dir", cache, "--cache-size", "5GB")
+    with mounted(small.address, tmp_path / "mnt", *options, env=small.environment) as found:
         yield found
     shutil.rmtree(cache)
 

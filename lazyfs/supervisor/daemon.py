@@ -1,6 +1,7 @@
 """`lazyfs mount --daemon`: the command returns when the mount is ready, and the mount stays."""
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -8,11 +9,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lazyfs.config import home
-from lazyfs.errors import LazyfsError
+from lazyfs.errors import LazyfsError, Reported
 from lazyfs.telemetry.logs import unwritable
-from lazyfs.telemetry.status import Status
 
-Ready = Callable[[Status], None]
+log = logging.getLogger(__name__)
+
+Ready = Callable[[dict[str, Any]], None]
+"""Called once the mount is ready, with its status."""
 
 
 def default_log_file(mountpoint: Path) -> Path:
@@ -34,16 +37,16 @@ def run_detached(work: Callable[[Ready], None], log_file: Path) -> dict[str, Any
     """
     try:
         log_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        log_fd = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise unwritable(log_file, error) from None
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        _live_on(work, writing, log)
+        _live_on(work, writing, log_fd)
     os.close(writing)
-    os.close(log)
+    os.close(log_fd)
     # The pipe breaks with us (Ctrl-C): the child, which is in a session of its own, ends by that.
     with os.fdopen(reading, "rb") as pipe:
         said = pipe.read()
@@ -52,19 +55,11 @@ def run_detached(work: Callable[[Ready], None], log_file: Path) -> dict[str, Any
         raise LazyfsError("the mount process ended without a word", f"see its log, {log_file}")
     document: dict[str, Any] = json.loads(said)
     if "error" in document:
-        raise _Failed(document)
+        raise Reported(document["error"], document["cure"], document["exit_code"])
     return document
 
 
-class _Failed(LazyfsError):
-    """What the detached process raised; its exit code comes with it."""
-
-    def __init__(self, document: dict[str, Any]) -> None:
-        super().__init__(document["error"], document["cure"])
-        self.exit_code = document["exit_code"]  # type: ignore[misc]
-
-
-def _live_on(work: Callable[[Ready], None], writing: int, log: int) -> NoReturn:
+def _live_on(work: Callable[[Ready], None], writing: int, log_fd: int) -> NoReturn:
     """Leave the terminal and the session behind, then work."""
     os.setsid()
     if os.fork():
@@ -72,8 +67,8 @@ def _live_on(work: Callable[[Ready], None], writing: int, log: int) -> NoReturn:
     os.chdir("/")
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
+    os.dup2(log_fd, 1)
+    os.dup2(log_fd, 2)
     told = False
 
     def tell(document: dict[str, Any]) -> None:
@@ -88,8 +83,10 @@ def _live_on(work: Callable[[Ready], None], writing: int, log: int) -> NoReturn:
                 os.close(writing)
 
     try:
-        work(lambda status: tell(json.loads(status.to_json())))
+        work(tell)
     except LazyfsError as error:
+        if told:
+            log.error("ended why=%r", str(error))  # noqa: TRY400 - it says all there is to say
         tell({"error": error.cause, "cure": error.cure, "exit_code": error.exit_code})
         sys.exit(error.exit_code)
     sys.exit(0)

@@ -1,0 +1,142 @@
+"""What is wanted of an object, and whether a reply is that: each status code and header, decided once.
+
+The bytes are taken only when the reply proves that they are the ones asked for: a 206 with exactly this
+Content-Range, or a 200 that is the whole object; of the pinned version; of the right length.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lazyfs.core.blob import ByteRange
+from lazyfs.core.location import Location, same_etag
+from lazyfs.core.ratelimit import wait_s
+from lazyfs.errors import (
+    AccessDenied,
+    BadResponse,
+    BlobChanged,
+    LazyfsError,
+    LocationRefused,
+    SourceThrottled,
+    SourceUnavailable,
+)
+from lazyfs.transport.asking import Answer
+from lazyfs.transport.connection import Reply
+
+OK, PARTIAL = 200, 206
+_LATER = "try again later, or with fewer --connections"
+AGAIN = "mount or pull again to get what is there now"
+_REFUSED = {400, 401, 403}
+_GONE = {404, 410, 412, 416}
+_MOVED = {404, 410}
+_THROTTLED = {429, 503}
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Bytes `span` of an object that is `size_bytes` long."""
+
+    span: ByteRange
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a GET cost: seconds to the first byte, and whether the server ignored the range."""
+
+    first_byte_s: float
+    whole_object: bool
+
+
+def check(reply: Reply, host: str, location: Location, wanted: Wanted) -> None:
+    """Raise unless this reply's body holds the wanted bytes of the pinned version."""
+    if reply.status not in {OK, PARTIAL}:
+        raise _of(location, reply.status, refusal(reply, host))
+    _check_version(reply.headers, host, location)
+    coding = reply.headers.get("Content-Encoding", "identity").strip().lower()
+    # Without a word from the source, a part may be of an object that is stored so.
+    plain = location.codings is None and reply.status == PARTIAL
+    if coding != "identity" and not plain and coding not in (location.codings or ()):
+        raise LazyfsError(
+            f"{host} compresses what it sends ({coding[:20]!r}) though it was asked not to",
+            "serve the weights without Content-Encoding",
+        )
+    if reply.status == PARTIAL:
+        _check_partial(reply, host, wanted)
+    elif reply.length is not None and reply.length != wanted.size_bytes:
+        raise BlobChanged(f"{host} has {reply.length} bytes now; {wanted.size_bytes} were pinned", AGAIN)
+
+
+def confirm(answer: Answer, location: Location, size_bytes: int) -> None:
+    """Raise unless the object is still the pinned version, by what its server says of it now."""
+    host = answer.url.netloc.rpartition("@")[2]
+    if answer.status not in {OK, PARTIAL}:
+        raise _of(location, answer.status, refused(answer.status, answer.headers, host))
+    _check_version(answer.headers, host, location)
+    if answer.size_bytes not in {None, size_bytes}:
+        raise BlobChanged(f"{host} has {answer.size_bytes} bytes now; {size_bytes} were pinned", AGAIN)
+
+
+def _of(location: Location, status: int, error: LazyfsError) -> LazyfsError:
+    """Return what a refusal means of this location."""
+    moved = location.redirected and status in _MOVED
+    return LocationRefused(error.cause, error.cure) if moved else error
+
+
+def _check_version(headers: Mapping[str, str], host: str, location: Location) -> None:
+    """Raise unless a reply is of the pinned version, as far as it says and as the location wants."""
+    for name, pinned in (("ETag", location.version), ("Last-Modified", location.modified)):
+        if pinned is None:
+            continue
+        found = headers.get(name)
+        if found is None:
+            if location.proven:
+                raise BadResponse(f"{host} sent a reply without the {name} by which the file is pinned")
+        elif not (same_etag(found, pinned) if name == "ETag" else found == pinned):
+            raise BlobChanged(f"{host} now has another version ({name} {found}, pinned {pinned})", AGAIN)
+
+
+def _check_partial(reply: Reply, host: str, wanted: Wanted) -> None:
+    found = _CONTENT_RANGE.fullmatch(reply.headers.get("Content-Range", "").strip())
+    if found is None:
+        raise BadResponse(f"{host} sent a part without a proper Content-Range")
+    if found[3] not in {"*", str(wanted.size_bytes)}:
+        raise BlobChanged(f"{host} has {found[3]} bytes now; {wanted.size_bytes} were pinned", AGAIN)
+    if (int(found[1]), int(found[2]) + 1) != (wanted.span.start, wanted.span.stop):
+        raise BadResponse(f"{host} sent another range than the one asked for")
+    if reply.length not in {None, wanted.span.size_bytes}:
+        raise BadResponse(f"{host} sent {reply.length} bytes for a range of {wanted.span.size_bytes}")
+
+
+def refusal(reply: Reply, host: str) -> LazyfsError:
+    """Return the error that an unsuccessful reply means."""
+    return refused(reply.status, reply.headers, host, _error_code(reply))
+
+
+def refused(status: int, headers: Mapping[str, str], host: str, code: str = "") -> LazyfsError:
+    """Return the error that an unsuccessful status means; `code` is that of an S3 error document."""
+    said = f"{host} answered {status}{f' ({code})' if code else ''}"
+    if code == "RequestTimeTooSkewed":
+        return AccessDenied(said, "correct this machine's clock")
+    if status in _REFUSED:
+        return LocationRefused(said, "the credentials may not read it, or no longer")
+    if status in _GONE:
+        return BlobChanged(said, f"the object was replaced or deleted; {AGAIN}")
+    if status in _THROTTLED:
+        return SourceThrottled(said, _LATER, wait_s(headers, time.time()))
+    if status >= 500 or status == 408:  # noqa: PLR2004
+        return SourceUnavailable(said, "try again later")
+    # Neither the bytes nor a refusal: an interim answer, or one to a question that was not asked (304).
+    cure = "check the address"
+    return BadResponse(said, cure) if status < 400 else AccessDenied(said, cure)  # noqa: PLR2004
+
+
+def _error_code(reply: Reply) -> str:
+    """Return the `<Code>` of an S3 error document, if the body is one."""
+    try:
+        found = re.search(r"<Code>([A-Za-z0-9]{1,64})</Code>", reply.text())
+    except SourceUnavailable:
+        return ""
+    return found[1] if found else ""

@@ -1,0 +1,20 @@
+"""kill -9 at random moments of writing, into one cache and on a real disk."""
+
+import json
+import subprocess
+import sys
+
+KILLS = 200
+
+
+def test_a_cache_is_right_whenever_its_writers_are_killed(cache_dir):
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.cache.writing", str(cache_dir), str(KILLS), "20"],
+        capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    found = json.loads(ran.stdout)
+
+    assert KILLS == found["killed"]
+    assert 0 == found["wrong"] == found["corrupt"] == found["damaged"]
+    assert found["stored"] > KILLS
+    assert found["complete"]
