@@ -1,0 +1,1 @@
+"""Generated from csi/proto by scripts/generate_wire.py: what goes over the wire."""

@@ -1,0 +1,37 @@
+"""What a worker is told: what the volume wants, within what the node allows."""
+
+import pytest
+
+from lazyfs.config import MountOptions, from_document
+from lazyfs_csi.charge import MEMORY_BYTES, order_of
+
+SAID = {"sources": ["s3://b/m"], "path": "/mnt", "environment": {"AWS_REGION": "x"}}
+
+
+def told(wanted, **own):
+    return from_document(order_of(SAID | {"options": wanted}, MountOptions(**own))["options"])
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "most"),
+    [(None, "10GB", 10**10), (10**9, "10GB", 10**9), (10**9, "1MB", 10**6), (10**9, "0", 0)],
+)
+def test_a_volume_has_no_larger_share_of_the_cache_than_there_is(own, wanted, most):
+    assert most == told({"cache_size": wanted}, cache_size=own).cache_size
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "most"),
+    [(None, "10GB", MEMORY_BYTES), (1 << 30, "10GB", 1 << 30), (None, "64MiB", 64 << 20)],
+)
+def test_a_volume_has_no_more_memory_than_it_may(own, wanted, most):
+    assert most == told({"memory": wanted}, memory=own).memory
+
+
+def test_what_only_the_operator_says_a_volume_does_not_change():
+    found = told({"include": ["*.json"], "policy": "file", "anonymous": True}, allow_source=("private",))
+
+    assert (("private",), ("*.json",), "file", True) == (
+        found.allow_source, found.include, found.policy, found.anonymous,
+    )  # fmt: skip
+    assert {"AWS_REGION": "x"} == order_of(SAID | {"options": {}}, MountOptions())["environment"]
