@@ -9,13 +9,12 @@ import http.client
 import json
 import logging
 import re
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, ClassVar
+from http import HTTPStatus
 
 from lazyfs.telemetry.listening import listen
+from lazyfs.telemetry.pages import EXPOSITION, JSON, Answer, Pages, verdict
 from lazyfs_csi.charge import Page
 
 log = logging.getLogger(__name__)
@@ -75,51 +74,27 @@ class Observed:
             UsageError: when that is not possible.
 
         """
-        listening = listen(address)
-        self._pages = pages
+        self._workers = pages
         self._threads = ThreadPoolExecutor(ASKED_AT_ONCE, thread_name_prefix="asks")
-        self._server = ThreadingHTTPServer(address, self._handler(), bind_and_activate=False)
-        self._server.daemon_threads = True
-        self._server.socket.close()
-        self._server.socket = listening
-        self.port: int = listening.getsockname()[1]
-        threading.Thread(target=self._server.serve_forever, daemon=True, name="http").start()
+        self._pages = Pages(
+            listen(address),
+            {"/metrics": self._metrics, "/status": self._status, "/healthz": lambda: verdict(None)},
+        )
+        self.port = self._pages.port
 
     def _said(self, path: str) -> list[tuple[Page, str]]:
-        pages = self._pages()
+        pages = self._workers()
         answers = self._threads.map(ask, pages, [path] * len(pages))
         return [(page, text) for page, text in zip(pages, answers, strict=True) if text is not None]
 
-    def _status(self) -> bytes:
+    def _metrics(self) -> Answer:
+        return HTTPStatus.OK, EXPOSITION, merged(self._said("/metrics")).encode()
+
+    def _status(self) -> Answer:
         said = [{"volume": page.volume} | json.loads(text) for page, text in self._said("/status")]
-        return json.dumps(said).encode()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        served: dict[str, tuple[str, Callable[[], bytes]]] = {
-            "/metrics": ("text/plain; version=0.0.4", lambda: merged(self._said("/metrics")).encode()),
-            "/status": ("application/json", self._status),
-            "/healthz": ("text/plain", lambda: b"ok\n"),
-        }
-
-        class Handler(BaseHTTPRequestHandler):
-            timeout: ClassVar[float | None] = 10.0
-
-            def do_GET(self) -> None:
-                kind, body = served.get(self.path.partition("?")[0], ("", None))
-                text = " ".join(served).encode() + b"\n" if body is None else body()
-                self.send_response(404 if body is None else 200)
-                self.send_header("Content-Type", kind or "text/plain")
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it overrides
-                log.debug("http_request line=%r", format % args)
-
-        return Handler
+        return HTTPStatus.OK, JSON, json.dumps(said).encode()
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._pages.close()
         self._threads.shutdown(wait=False)

@@ -4,17 +4,15 @@
 that waits for our own mount would keep us from dying.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http import HTTPStatus
 from socket import socket
-from typing import Any, ClassVar
+from typing import Any
 
 from lazyfs.telemetry.metrics import METRICS, SECONDS, Meter, Metric
+from lazyfs.telemetry.pages import EXPOSITION, JSON, Pages, verdict
 from lazyfs.telemetry.status import Status
-
-log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S = 2.0
 
@@ -53,54 +51,20 @@ class Endpoint:
         self, listening: socket, meter: Meter, status: Callable[[], Status], probe: Callable[[], str | None]
     ) -> None:
         self.ready = False
-        self._pages: dict[str, Callable[[], tuple[int, str, bytes]]] = {
-            "/metrics": lambda: (200, "text/plain; version=0.0.4", exposition(meter)),
-            "/status": lambda: (200, "application/json", status().to_json().encode() + b"\n"),
-            "/readyz": lambda: _verdict(None if self.ready else "not mounted yet"),
-            "/healthz": lambda: _verdict(probe()),
-        }
-        self._server = _serving(listening, self._handler())
-        self.port = self._server.server_port
-        threading.Thread(target=self._server.serve_forever, daemon=True, name="http").start()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        pages = self._pages
-
-        class Handler(BaseHTTPRequestHandler):
-            timeout: ClassVar[float | None] = 10.0
-
-            def do_GET(self) -> None:
-                page = pages.get(self.path.partition("?")[0])
-                code, kind, body = page() if page else (404, "text/plain", " ".join(pages).encode() + b"\n")
-                self.send_response(code)
-                self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it overrides
-                log.debug("http_request line=%r", format % args)
-
-        return Handler
+        self._pages = Pages(
+            listening,
+            {
+                "/metrics": lambda: (HTTPStatus.OK, EXPOSITION, exposition(meter)),
+                "/status": lambda: (HTTPStatus.OK, JSON, status().to_json().encode() + b"\n"),
+                "/readyz": lambda: verdict(None if self.ready else "not mounted yet"),
+                "/healthz": lambda: verdict(probe()),
+            },
+        )
+        self.port = self._pages.port
 
     def close(self) -> None:
         """Stop serving."""
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def _serving(listening: socket, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
-    host, port = listening.getsockname()[:2]
-    server = ThreadingHTTPServer((host, port), handler, bind_and_activate=False)
-    server.daemon_threads = True
-    server.socket.close()
-    server.socket = listening
-    server.server_name, server.server_port = host, port
-    return server
-
-
-def _verdict(trouble: str | None) -> tuple[int, str, bytes]:
-    return (200, "text/plain", b"ok\n") if trouble is None else (503, "text/plain", f"{trouble}\n".encode())
+        self._pages.close()
 
 
 def exposition(meter: Meter) -> bytes:

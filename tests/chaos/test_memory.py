@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.chaos.cgroup import limited
 from tests.chaos.crowd import EVERY, some, untroubled
 from tests.chaos.stage import model, number, seed, staged
+from tests.faults.cgroup import memory_group
 
 pytestmark = pytest.mark.chaos
 
@@ -17,7 +17,7 @@ SHARDS = 8
 @pytest.mark.timeout(100 + MODEL_MB // 4)
 def test_256_mib_are_enough_for_any_model_and_32_readers(tmp_path):
     files = model(SHARDS, MODEL_MB * 1_000_000 // SHARDS)
-    with limited(LIMIT_BYTES) as group, staged(tmp_path, files, program=group.program) as stage:
+    with memory_group(LIMIT_BYTES) as group, staged(tmp_path, files, joining=group.join) as stage:
         restarts = stage.mount.status()["restarts"]
         pieces = MODEL_MB // READERS + 20
         with stage.read_by(some(EVERY, READERS), seed(), count=pieces) as crowd:
@@ -25,6 +25,6 @@ def test_256_mib_are_enough_for_any_model_and_32_readers(tmp_path):
         untroubled(seen)
         stage.mount.wait_for(lambda status: status["phase"] == "complete", 60 + MODEL_MB // 20)
         total = sum(one.read_bytes for one in seen)
-        print(f"{total / 1e9:.1f} GB right; at most {group.most_bytes() >> 20} of {LIMIT_BYTES >> 20} MiB")
-        assert 0 == group.killed()
+        print(f"{total / 1e9:.1f} GB right; at most {group.peak_bytes >> 20} of {LIMIT_BYTES >> 20} MiB")
+        assert 0 == group.kills
         assert restarts == stage.mount.status()["restarts"]

@@ -62,8 +62,6 @@ def big(tmp_path_factory):
 @pytest.fixture
 def group():
     with memory_group(256 * MIB) as found:
-        if found is None:
-            pytest.skip("no cgroup with a memory limit can be made here")
         yield found
 
 

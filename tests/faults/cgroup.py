@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 ROOT = Path("/sys/fs/cgroup")
 
 
@@ -69,12 +71,11 @@ class MemoryGroup:
 
 
 @contextmanager
-def memory_group(size_bytes: int) -> Iterator[MemoryGroup | None]:
-    """Make a group for the length of a block; None where nobody may."""
+def memory_group(size_bytes: int) -> Iterator[MemoryGroup]:
+    """Make a group for the length of a block; skips the test where nobody may."""
     group = _made()
     if group is None:
-        yield None
-        return
+        pytest.skip("no cgroup with a memory limit can be made here")
     try:
         group.limit(size_bytes)
         yield group
