@@ -4,11 +4,9 @@ What a command needs is imported when it runs: `lazyfs --help` takes a tenth of 
 wait for what it does not use.
 """
 
-import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -19,15 +17,13 @@ from lazyfs.config import (
     BenchOptions,
     ListOptions,
     MountOptions,
-    Option,
     PullOptions,
     SourceOptions,
     WarmOptions,
-    environment_name,
-    options_of,
-    parse_size,
 )
 from lazyfs.errors import LazyfsError, UsageError
+from lazyfs.flags import with_options
+from lazyfs.parsing import parse_size
 
 app = typer.Typer(
     name="lazyfs",
@@ -54,65 +50,8 @@ Addresses = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def _parameter(name: str, option: Option) -> inspect.Parameter:
-    """Return the parameter typer makes an option of, from a field of the configuration."""
-    kind: Any = bool if isinstance(option.default, bool) else list[str] if option.many else str | None
-    flag = typer.Option(
-        f"--{name.replace('_', '-')}",
-        help=option.help,
-        envvar=environment_name(name),
-        metavar=None if kind is bool else option.metavar,
-        show_default=option.default if isinstance(option.default, str) else False,
-    )
-    default: Any = option.default if kind is bool else [] if option.many else None
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, flag]
-    )
-
-
-def _with_options(kind: type[SourceOptions]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command every option of `kind`, and pass them to it as one object called `options`."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        signature = inspect.signature(command)
-        own = [p for p in signature.parameters.values() if p.name != "options"]
-        table = options_of(kind)
-
-        def called(**given: Any) -> None:
-            values = {name: _value(name, table[name], given.pop(name)) for name in table}
-            command(**given, options=kind(**{n: v for n, v in values.items() if v is not None}))
-
-        extra = [_parameter(name, option) for name, option in table.items()]
-        called.__signature__ = signature.replace(parameters=[*own, *extra])  # type: ignore[attr-defined]
-        called.__doc__, called.__name__ = command.__doc__, command.__name__
-        return called
-
-    return decorate
-
-
-def _value(name: str, option: Option, given: Any) -> Any:
-    """Return what an option's text means; None when it was not given.
-
-    Raises:
-        UsageError: when it means nothing.
-
-    """
-    if isinstance(given, bool):
-        return given
-    if option.many and option.parse is None:
-        return tuple(given or ())
-    if given is None or option.parse is None:
-        return given
-    try:
-        return tuple(map(option.parse, given)) if option.many else option.parse(given)
-    except UsageError as error:
-        flag = f"--{name.replace('_', '-')}"
-        cause = error.cause if flag in error.cause else f"{flag}: {error.cause}"
-        raise UsageError(cause, error.cure) from None
-
-
 @app.command()
-@_with_options(MountOptions)
+@with_options(MountOptions)
 def mount(
     sources: Addresses,
     mountpoint: Annotated[Path, typer.Argument(metavar="MOUNTPOINT", help="An empty directory.")],
@@ -144,7 +83,7 @@ def mount(
 
 
 @app.command("pull")
-@_with_options(PullOptions)
+@with_options(PullOptions)
 def pull_(
     source: Address,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where the files go; made if need be.")],
@@ -176,7 +115,7 @@ def pull_(
 
 
 @app.command()
-@_with_options(WarmOptions)
+@with_options(WarmOptions)
 def warm(source: Address, *, options: WarmOptions) -> None:
     """Fill the node's cache with a model.
 
@@ -262,7 +201,7 @@ def ready(
 
 
 @app.command("ls")
-@_with_options(ListOptions)
+@with_options(ListOptions)
 def list_(sources: Addresses, json: Json = False, *, options: ListOptions) -> None:
     """List what a mount of SOURCE would show."""
     from lazyfs.commands import listing
@@ -272,7 +211,7 @@ def list_(sources: Addresses, json: Json = False, *, options: ListOptions) -> No
 
 
 @app.command("inspect")
-@_with_options(SourceOptions)
+@with_options(SourceOptions)
 def inspect_(
     source: Address,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
@@ -293,7 +232,7 @@ def inspect_(
 
 
 @app.command()
-@_with_options(SourceOptions)
+@with_options(SourceOptions)
 def publish(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A model's directory.")],
     destination: Annotated[
@@ -329,7 +268,7 @@ def publish(
 
 
 @app.command()
-@_with_options(BenchOptions)
+@with_options(BenchOptions)
 def bench(source: Address, json: Json = False, *, options: BenchOptions) -> None:
     """Measure this node, this link and this source, and say which options to set.
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import grpc
 
-from lazyfs.config import parse_duration
 from lazyfs.errors import LazyfsError, UsageError
+from lazyfs.parsing import parse_duration
 from lazyfs.telemetry.logs import configure
 from lazyfs_csi import DRIVER_NAME, claims
 from lazyfs_csi.controller import Controller

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lazyfs.config import MountOptions, parse_address, parse_allowed, parse_cache_size, parse_memory
+from lazyfs.config import MountOptions
 from lazyfs.core.allowance import PUBLIC
 from lazyfs.errors import LazyfsError, UsageError
+from lazyfs.parsing import parse_address, parse_allowed, parse_cache_size, parse_memory
 from lazyfs.supervisor.messages import Message
 from lazyfs.telemetry.listening import listen as listen_at
 from lazyfs.telemetry.logs import configure

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from lazyfs.config import parse_log_format, parse_log_level
 from lazyfs.errors import UsageError
+from lazyfs.parsing import parse_log_format, parse_log_level
 
 
 class Settings:
