@@ -67,7 +67,7 @@ def wire(
     fetcher = Fetcher(blobs, Locator(blobs.by_inode, locate), disk, gets, breakers, meter)
     has = disk.has if disk is not None else has_nothing
     loader = BlockLoader(blobs, fetcher, blocks, warmer, limits, meter, has)
-    writer = loader.keep_with(disk) if disk is not None else None
+    writer = loader.keeper.keep_with(disk) if disk is not None else None
     watch = MemoryWatch(ledger.capacity_bytes, blobs.grid.block_bytes, loader)
     return Loading(loader, warmer, writer, ledger, watch, meter)
 

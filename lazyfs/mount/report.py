@@ -188,7 +188,7 @@ class Reporter:
     def gauges(self) -> Mapping[tuple[Metric, str], float]:
         """Return what is measured at the moment of asking."""
         loader, traffic, store = self._loader, self._traffic, self._store
-        fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK)
+        fetched, landed = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK), loader.keeper.landed_bytes
         values: dict[tuple[Metric, str], float] = {
             (metrics.CONNECTIONS_LIMIT, ""): traffic.connections_limit,
             (metrics.HOSTS_DOWN, ""): len(loader.breakers.down),
@@ -200,7 +200,7 @@ class Reporter:
             (metrics.MODEL_BYTES, ""): self._needed_bytes,
             (metrics.LOCAL_BYTES, ""): self._local_bytes,
             (metrics.VERIFIED_BYTES, ""): store.verified_bytes if store else 0,
-            (metrics.AMPLIFICATION, ""): fetched / loader.landed_bytes if loader.landed_bytes else 1.0,
+            (metrics.AMPLIFICATION, ""): fetched / landed if landed else 1.0,
             (metrics.RESTARTS, ""): self._origin.restarts,
             (metrics.INFO, __version__): 1,
         }

@@ -195,7 +195,7 @@ class _Filling:
     async def _notice_the_end(self, loading: Loading) -> None:
         """Notice that everything is here that a mount would fetch, where that is not all there is."""
         loader, warmer = loading.loader, loading.warmer
-        while not (warmer.exhausted and self._kept_bytes == loader.landed_bytes):  # noqa: ASYNC110 - no event
+        while not (warmer.exhausted and self._kept_bytes == loader.keeper.landed_bytes):  # noqa: ASYNC110 - no event
             await trio.sleep(SAMPLE_S)
         self._done.set()
 

@@ -131,7 +131,7 @@ class Session:
         """
         self._loading, self._token = loading, trio.lowlevel.current_trio_token()
         loading.loader.gave_up = lambda _key, error: self._end(error)
-        loading.loader.kept = self._kept
+        loading.loader.keeper.kept = self._kept
         assert loading.writer is not None
         with self._scope:
             async with trio.open_nursery() as machinery:

@@ -27,20 +27,17 @@ from lazyfs.errors import (
     SourceThrottled,
 )
 from lazyfs.streaming.blockmemory import BlockMemory
-from lazyfs.streaming.disk import BlockDisk
 from lazyfs.streaming.fetcher import Blobs, Fetcher
 from lazyfs.streaming.flight import Block, Flight, Tier
+from lazyfs.streaming.keeper import Keeper
 from lazyfs.streaming.lanes import Desk, Lanes
 from lazyfs.streaming.pool import Pool
 from lazyfs.streaming.retries import Retries
 from lazyfs.streaming.tower import Tower
 from lazyfs.streaming.traffic import Traffic
 from lazyfs.streaming.warmer import Warmer
-from lazyfs.streaming.writer import REPAIRED, STORED, Writer
 from lazyfs.telemetry.metrics import (
     BLOBS_CHANGED,
-    BLOCKS_DECLINED,
-    BLOCKS_REPAIRED,
     ERRORS,
     FETCH_BYTES,
     FETCH_REQUESTS,
@@ -86,12 +83,11 @@ class BlockLoader:
     ) -> None:
         self._blobs = blobs
         self._fetcher = fetcher
-        self._memory, self._ledger = memory, memory.ledger
+        self._memory = memory
         self._warmer = warmer
         self._limits = limits
         self._meter = meter
         self._has = has
-        self._writer: Writer | None = None
         self._pools = {Tier.DISK: Pool(), Tier.NETWORK: Pool()}
         self._flights: dict[BlockKey, Flight] = {}
         self._tower = Tower(limits.concurrency, blobs.grid.block_bytes, self._pools[Tier.NETWORK].stir_all)
@@ -102,19 +98,10 @@ class BlockLoader:
         self._changed: dict[int, BlobChanged] = {}
         self._torn: set[int] = set()
         """Of which blobs nothing is given out any more, wherever it is: it may be of two versions."""
-        self._landed: set[BlockKey] = set()
-        self.landed_bytes = 0
-        """Bytes of distinct blocks that came from the network."""
         self.last_error = ""
         self.gave_up: Callable[[BlockKey, LazyfsError], None] = _nobody
         """Told of every flight that ends without its block."""
-        self.kept: Callable[[BlockKey], None] = _unheard
-        """Told of every block that the disk has taken."""
-
-    def keep_with(self, disk: BlockDisk) -> Writer:
-        """Store what lands on `disk`; the returned writer must run."""
-        self._writer = Writer(disk, self._settled)
-        return self._writer
+        self.keeper = Keeper(blobs, memory, warmer, meter, has, self.stir)
 
     # -- for readers ---------------------------------------------------------------------------------
 
@@ -275,16 +262,9 @@ class BlockLoader:
             victims = self._memory.admit(key, size, urgency)
         if victims is None:
             return False
-        self._decline(victims)
+        self.keeper.decline(victims)
         flight.block = self._memory.take(key, size)
         return flight.block is not None
-
-    def _decline(self, victims: Iterable[BlockKey]) -> None:
-        """Give up storing blocks that have left memory before they were written."""
-        for victim in victims:
-            if self._writer is not None and self._writer.cancel(victim):
-                self._meter.add(BLOCKS_DECLINED, label="memory")
-                self._warmer.unmark(victim)
 
     @property
     def held_bytes(self) -> int:
@@ -293,7 +273,7 @@ class BlockLoader:
 
     def resize(self, capacity_bytes: int) -> None:
         """Change the memory budget."""
-        self._decline(self._memory.resize(capacity_bytes))
+        self.keeper.decline(self._memory.resize(capacity_bytes))
         self.stir()
 
     def _make_room(self) -> bool:
@@ -322,7 +302,7 @@ class BlockLoader:
         self._meter.observe(FETCH_SECONDS, now_s - flight.began_at_s, flight.tier)
         if key.index != HEAD:
             self._memory.landed(key)
-            self._keep(flight, block)
+            self.keeper.landed(flight, block)
             if key.index == 0 and BlockKey(key.inode, HEAD) not in self._flights:
                 self._memory.drop(BlockKey(key.inode, HEAD))
         elif self._has(BlockKey(key.inode, 0)):
@@ -330,45 +310,6 @@ class BlockLoader:
         else:
             self._memory.keep_head(key)
         self.stir()
-
-    def _keep(self, flight: Flight, block: Block) -> None:
-        """Have a block that has landed stored, unless it came from there."""
-        key = flight.key
-        if flight.repairing:
-            self._meter.add(BLOCKS_REPAIRED)
-        if flight.tier is Tier.NETWORK and key not in self._landed:
-            self._landed.add(key)
-            self.landed_bytes += block.size_bytes
-        if flight.tier is Tier.DISK or self._has(key):  # it may be there and have been unreadable
-            self._ledger.settle(key, stored=True)
-        elif self._writer is not None:
-            self._writer.submit(key, block)
-        else:
-            self._ledger.settle(key, stored=False)
-
-    def _settled(self, key: BlockKey, outcome: str) -> None:
-        """Hear from the writer what became of a block."""
-        stored = outcome in {STORED, REPAIRED}
-        self._ledger.settle(key, stored=stored)
-        if stored:
-            self._meter.add(BLOCKS_REPAIRED, outcome == REPAIRED)
-            self._keep_again(all_of_them=True)
-        else:
-            self._meter.add(BLOCKS_DECLINED, label=outcome)
-        if stored:
-            self.kept(key)
-        self.stir()
-
-    def _keep_again(self, *, all_of_them: bool) -> None:
-        """Have blocks stored that the disk would not take: from memory, or warm-up comes back to them."""
-        if self._writer is None:
-            return
-        for key in self._writer.again(all_of_them=all_of_them):
-            block = self._memory.peek(key, self._blobs.span(key).size_bytes)
-            if block is not None:
-                self._writer.submit(key, block)
-            else:
-                self._warmer.unmark(key)
 
     # -- trouble -------------------------------------------------------------------------------------
 
@@ -481,7 +422,7 @@ class BlockLoader:
         while True:
             await trio.sleep(TICK_S)
             now_s = trio.current_time()
-            self._keep_again(all_of_them=False)
+            self.keeper.again(all_of_them=False)
             self._memory.drop_idle(now_s - STORED_IDLE_S, now_s - ANY_IDLE_S)
             if not self._flights:
                 self._memory.trim()
@@ -494,8 +435,4 @@ class BlockLoader:
 
 
 def _nobody(_key: BlockKey, _error: LazyfsError) -> None:
-    """Hear it."""
-
-
-def _unheard(_key: BlockKey) -> None:
     """Hear it."""

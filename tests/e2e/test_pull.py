@@ -282,16 +282,6 @@ def test_a_user_without_rights_can_pull_and_is_told_when_not(hosted, endpoint, t
     assert 65534 == (target / "config.json").stat().st_uid
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
 def test_a_disk_without_room_is_said_at_once(hosted, link, small_disk, cache_dir):
     ran = lazyfs("pull", "--cache-dir", cache_dir, hosted.address, small_disk / "target")

@@ -56,16 +56,6 @@ def test_no_cache_at_all_is_a_mistake(endpoint, warm):
     assert "--cache-size 0 keeps nothing" in ran.stderr
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 24 MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=True)
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
 def test_a_disk_that_is_full_is_said(hosted, endpoint, small_disk):
     ran = lazyfs(

@@ -129,7 +129,7 @@ class Rig:
         self.readable = self.writable = True
         self.hung: list[BlockKey] = []
         self.hung_writes = self.fell_behind_count = 0
-        self.writer = self.loader.keep_with(disk or self) if store or disk else None
+        self.writer = self.loader.keeper.keep_with(disk or self) if store or disk else None
 
     def make_fetcher(self, _blobs: Blobs) -> Any:
         return FakeFetcher(self.contents, self.disk)

@@ -211,6 +211,6 @@ async def test_warm_up_waits_for_its_host_without_piling_up_and_then_goes_on(con
         again = FaultServer(port=server.port)
         again.files = server.files
         with trio.fail_after(12):
-            while rig.loader.landed_bytes < 60 * BLOCK:
+            while rig.loader.keeper.landed_bytes < 60 * BLOCK:
                 await trio.sleep(0.05)
         again.close()

@@ -556,11 +556,11 @@ async def test_warm_up_comes_back_to_a_block_that_failed(contents, mock_clock, c
     rig.fetcher.network = maybe
     async with rig.running():
         await trio.sleep(60)
-        assert 0 == rig.loader.landed_bytes
+        assert 0 == rig.loader.keeper.landed_bytes
         down = False
         await trio.sleep(60)
 
-    assert sum(map(len, contents.values())) == rig.loader.landed_bytes
+    assert sum(map(len, contents.values())) == rig.loader.keeper.landed_bytes
     caplog.clear()
 
 

@@ -154,7 +154,7 @@ async def test_warm_up_rests_while_the_source_of_locations_throttles(contents, s
 
     rig.fetcher._locator._locate = later
     async with rig.running():
-        while rig.loader.landed_bytes < 64 * BLOCK:
+        while rig.loader.keeper.landed_bytes < 64 * BLOCK:
             await trio.sleep(0.05)
 
     # Else every block of the model would have been tried once.
