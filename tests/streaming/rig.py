@@ -165,3 +165,10 @@ class Rig:
 
     def expected(self, inode: int, index: int) -> bytes:
         return self.contents[inode][index * BLOCK : (index + 1) * BLOCK]
+
+
+async def until(condition):
+    """Wait for what threads do; not by a mock clock."""
+    with trio.fail_after(10):
+        while not condition():
+            await trio.sleep(0.005)

@@ -15,6 +15,7 @@ from lazyfs.transport.connection import Patience
 from lazyfs.transport.line import Line
 from tests.faults.blackhole import black_hole
 from tests.faults.server import Behaviour, FaultServer
+from tests.streaming.rig import until
 from tests.streaming.test_fetcher import BLOCK, Rig
 
 BLOCKS = 40
@@ -102,7 +103,7 @@ async def test_a_connection_that_is_not_answered_is_overtaken(rig, server, monke
     async with rig.running():
         await learn(rig)
         server.drop_connections()
-        await _until(lambda: not server._clients)
+        await until(lambda: not server._clients)
         dial = Line.dial
         with black_hole() as dead:
             ports = iter([dead])
@@ -158,7 +159,7 @@ async def test_the_first_may_win(rig, server, one_hedge):
         await learn(rig)
         server.script = [Behaviour(delay_s=0.4), SLOW]
         await read(rig, 20)
-        await _until(lambda: len(server._clients) <= 2)
+        await until(lambda: len(server._clients) <= 2)
 
     assert (1, 0) == hedges(rig)
 
@@ -169,7 +170,7 @@ async def test_what_a_loser_has_brought_is_counted(rig, server, one_hedge):
         await learn(rig)
         server.script = [Behaviour(delay_s=0.4), Behaviour(ignore_range=True, stall_after=2 * BLOCK)]
         await read(rig, 20)
-        await _until(lambda: rig.meter.value(metrics.FETCH_BYTES, "network") == 2 * BLOCK)
+        await until(lambda: rig.meter.value(metrics.FETCH_BYTES, "network") == 2 * BLOCK)
 
     assert (1, 0) == hedges(rig)
 
@@ -198,7 +199,7 @@ async def test_a_second_request_writes_nothing_where_the_first_does(rig, server,
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rig.fetcher.from_network, flight)
             nursery.start_soon(flight.reach, BLOCK)
-            await _until(lambda: len(server.asked) == 12)
+            await until(lambda: len(server.asked) == 12)
             await trio.sleep(0.2)
             expected = server.content[20 * BLOCK : 21 * BLOCK]
             written = bytes(flight.block.pages[:BLOCK]).rstrip(b"\0")
@@ -243,7 +244,7 @@ async def test_when_both_fail_it_is_one_error_and_what_landed_stays(rig, server,
             await trio.testing.wait_all_tasks_blocked()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_failing, rig, flight)
-                await _until(lambda: rig.meter.value(metrics.ERRORS, "source_unavailable") == 1)
+                await until(lambda: rig.meter.value(metrics.ERRORS, "source_unavailable") == 1)
                 server.drop_connections()
             landed = flight.filled_bytes
             assert 0 < landed <= 500_000
@@ -335,8 +336,8 @@ async def test_threads_and_connections_of_losers_do_not_pile_up(rig, server):
         for index in range(10, 18):
             server.script = [SLOW]
             await read(rig, index)
-        await _until(lambda: rig.gets._threads.borrowed_tokens == 0)
-        await _until(lambda: len(server._clients) <= 3)
+        await until(lambda: rig.gets._threads.borrowed_tokens == 0)
+        await until(lambda: len(server._clients) <= 3)
 
     assert 8 == hedges(rig)[0]
 
@@ -362,9 +363,3 @@ async def _plain(reading):
         while isinstance(found, BaseExceptionGroup):
             (found,) = found.exceptions
         raise found from None
-
-
-async def _until(condition):
-    with trio.fail_after(5):
-        while not condition():
-            await trio.sleep(0.005)

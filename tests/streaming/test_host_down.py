@@ -14,7 +14,7 @@ from lazyfs.transport.line import Line
 from tests.faults.server import Behaviour, FaultServer
 from tests.mount.test_report import reporter_of
 from tests.streaming.network import NetworkRig
-from tests.streaming.rig import BLOCK
+from tests.streaming.rig import BLOCK, until
 
 A, B, C = 16, 17, 18
 DOWN_S = RUN_S + 2.0
@@ -66,12 +66,6 @@ class Outcomes:
             await trio.sleep(0.01)
 
 
-async def _until(condition):
-    with trio.fail_after(10):
-        while not condition():
-            await trio.sleep(0.01)
-
-
 @pytest.mark.logs("host_down")
 async def test_one_at_a_time_tries_and_everybody_goes_on_when_it_is_up(contents, server, dialled, tmp_path):
     rig = NetworkRig(server, contents, deadline_s=60.0)
@@ -80,7 +74,7 @@ async def test_one_at_a_time_tries_and_everybody_goes_on_when_it_is_up(contents,
     async with rig.running() as nursery:
         readers = Outcomes(rig, nursery)
         readers.read(A, *range(16))
-        await _until(lambda: rig.loader.breakers.down)
+        await until(lambda: rig.loader.breakers.down)
         await trio.sleep(1.0)
         del dialled[:]
         await trio.sleep(3.0)
@@ -171,7 +165,7 @@ async def test_a_server_that_fails_every_object_is_down_until_it_does_not(conten
         readers = Outcomes(rig, nursery)
         readers.read(A, *range(8))
         readers.read(B, *range(8))
-        await _until(lambda: rig.loader.breakers.down)
+        await until(lambda: rig.loader.breakers.down)
         await trio.sleep(1.5)
         asked = len(server.asked)
         await trio.sleep(2.0)
@@ -201,7 +195,7 @@ async def test_warm_up_waits_for_its_host_without_piling_up_and_then_goes_on(con
     rig = NetworkRig(server, contents, deadline_s=60.0, policy=Policy.MODEL)
     server.close()
     async with rig.running():
-        await _until(lambda: rig.loader.breakers.down)
+        await until(lambda: rig.loader.breakers.down)
         await trio.sleep(1.0)
         del dialled[:]
         await trio.sleep(3.0)
