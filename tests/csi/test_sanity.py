@@ -3,6 +3,8 @@
 All services are at one endpoint here: what serves the node serves the controller too, which has no state.
 """
 
+import os
+
 import grpc
 import pytest
 
@@ -217,3 +219,20 @@ def test_a_volume_shown_twice_is_taken_away_twice(node, parameters):
     for target in targets:
         node.unpublish("p", target)
     assert ([], []) == node.mounts()
+
+
+def test_the_state_may_be_at_a_relative_path_and_behind_a_link(tmp_path, model, parameters):
+    """The list of mounts has neither: a mount that is not found there is never taken away."""
+    link = tmp_path / "state"
+    plugin = ("--state-dir", os.path.relpath(link))
+    with a_node(allow=(f"file://{model}",), plugin=plugin) as node:
+        state = node.plugin_dir / "state"
+        state.mkdir()
+        link.symlink_to(state)
+        node.start().publish("p", parameters)
+
+        sources, targets = node.mounts()
+        assert (1, 1) == (len(sources), len(targets))
+        node.unpublish("p")
+        assert ([], []) == node.mounts()
+        assert [] == os.listdir(state / "mounts")
