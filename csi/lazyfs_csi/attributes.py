@@ -42,6 +42,8 @@ KNOWN = sorted(_SOURCES | _THEIRS | set(OPTIONS) | {VERIFY})
 _FLAGS = {f"--{name.replace('_', '-')}": attribute for attribute, name in OPTIONS.items()}
 _YES, _NO = {"true", "1", "yes"}, {"false", "0", "no", ""}
 _TEMPLATE = re.compile(r"\$\{([^}]*)\}")
+_IN_SECRET = re.compile(r"set (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY|HF_TOKEN(?: to one of [^ ,]+)?)")
+_LOG_IN = ", or run `hf auth login`"
 _HOW = "write it like s3://bucket/models/llama, hf://org/model or https://host/models/llama"
 
 
@@ -176,10 +178,10 @@ def filled_in(parameters: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_volumes(text: str) -> str:
-    """Return a message with the attributes in it that users of volumes have for the command's options."""
+    """Return a message as users of volumes have it: attributes for options, a secret for variables."""
     for flag, attribute in _FLAGS.items():
         text = re.sub(rf"{flag}(?![\w-])", f"attribute {attribute}", text)
-    return text
+    return _IN_SECRET.sub(r"set \1 in the volume's secret (nodePublishSecretRef)", text.replace(_LOG_IN, ""))
 
 
 def said(error: LazyfsError) -> str:

@@ -1,4 +1,4 @@
-"""Controller: a volume of a StorageClass is nothing but its name and its attributes. No state, no request.
+"""Controller: a volume of a StorageClass is nothing but its name and its attributes. Nothing is stored.
 
 Deleting one never touches what it shows.
 """
@@ -12,6 +12,7 @@ from lazyfs.errors import UsageError
 from lazyfs_csi.answers import Refused, invalid
 from lazyfs_csi.attributes import KUBERNETES, WAYS, filled_in, volume_of
 from lazyfs_csi.capabilities import fault_of, require
+from lazyfs_csi.sizes import Sizes
 from lazyfs_csi.wire import csi_pb2, csi_pb2_grpc
 
 PREFIX = "lazyfs-"
@@ -33,6 +34,7 @@ class Controller(csi_pb2_grpc.ControllerServicer):
 
     def __init__(self, annotations: Annotations | None = None) -> None:
         self._annotations = annotations
+        self._sizes = Sizes()
 
     def CreateVolume(  # noqa: N802 - named by CSI, as those below
         self, request: csi_pb2.CreateVolumeRequest, _context: grpc.ServicerContext
@@ -45,7 +47,9 @@ class Controller(csi_pb2_grpc.ControllerServicer):
             raise invalid("a volume cannot be made of a snapshot or of another volume: give a source")
         context = filled_in(request.parameters) | self._of_the_claim(request.parameters)
         volume_of(context)
-        volume = csi_pb2.Volume(capacity_bytes=0, volume_id=volume_id(request.name), volume_context=context)
+        made = volume_id(request.name)
+        self._sizes.require(made, request.capacity_range)
+        volume = csi_pb2.Volume(capacity_bytes=0, volume_id=made, volume_context=context)
         return csi_pb2.CreateVolumeResponse(volume=volume)
 
     def _of_the_claim(self, parameters: Mapping[str, str]) -> dict[str, str]:
@@ -62,9 +66,10 @@ class Controller(csi_pb2_grpc.ControllerServicer):
     def DeleteVolume(  # noqa: N802
         self, request: csi_pb2.DeleteVolumeRequest, _context: grpc.ServicerContext
     ) -> csi_pb2.DeleteVolumeResponse:
-        """Do nothing: there is nothing of it here, and the source is not ours."""
+        """Do nothing but forget its size: there is nothing of it here, and the source is not ours."""
         if not request.volume_id:
             raise invalid("the request has no volume id")
+        self._sizes.forget(request.volume_id)
         return csi_pb2.DeleteVolumeResponse()
 
     def ValidateVolumeCapabilities(  # noqa: N802

@@ -24,7 +24,7 @@ from lazyfs_csi.node import Node, Terms
 from lazyfs_csi.records import Records
 from lazyfs_csi.registration import Registration
 from lazyfs_csi.serving import path_of, serve
-from lazyfs_csi.settings import Settings, one_of
+from lazyfs_csi.settings import Settings, count, one_of
 from lazyfs_csi.targets import Targets
 from lazyfs_csi.wire import csi_pb2_grpc, registration_pb2_grpc
 
@@ -62,7 +62,7 @@ def settings() -> Settings:
     found.option(
         "abort-after", "How long readers wait while nobody serves their mount.", "2m", parse=parse_duration
     )
-    found.option("max-volumes", "How many volumes a node may have; 0 for any number.", "0", parse=int)
+    found.option("max-volumes", "How many volumes a node may have; 0 for any number.", "0", parse=count)
     found.flag("read-claims", "Controller: read sources from annotations of claims.")
     found.logging()
     return found

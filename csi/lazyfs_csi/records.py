@@ -45,7 +45,7 @@ class Records:
     """The files below a directory."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._directory = directory = directory.resolve()  # as the list of mounts has what is below it
         for name in ("volumes", "targets", "mounts"):
             (directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         self.salt = self._salt()

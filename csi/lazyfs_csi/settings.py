@@ -90,6 +90,20 @@ def _parsed(name: str, parse: Callable[[str], Any], text: str) -> Any:
         raise UsageError(f"--{name} {text} is not right", "see --help") from None
 
 
+def count(text: str) -> int:
+    """Return a number that is not below 0.
+
+    Raises:
+        UsageError: when it is.
+        ValueError: when it is none.
+
+    """
+    found = int(text)
+    if found < 0:
+        raise UsageError(f"{text} is less than none", "give 0 or more")
+    return found
+
+
 def one_of(*names: str) -> Callable[[str], str]:
     """Return a parser that takes one of these."""
 

@@ -1,6 +1,7 @@
 import pytest
 
 from lazyfs.errors import UsageError
+from lazyfs.sources.hub_answers import LOG_IN
 from lazyfs_csi.attributes import filled_in, for_volumes, volume_of
 
 POD = {"csi.storage.k8s.io/pod.name": "vllm-0", "csi.storage.k8s.io/ephemeral": "true"}
@@ -122,3 +123,14 @@ def test_what_cannot_be_filled_in_is_refused(source, message):
 def test_messages_name_attributes_where_the_command_has_options():
     assert "check its name and attribute endpointUrl" == for_volumes("check its name and --endpoint-url")
     assert "see --cache-dir" == for_volumes("see --cache-dir")
+
+
+def test_messages_name_the_secret_where_the_command_has_variables():
+    """What `hf auth login` writes, and a variable of whose process, no user of a pod could say."""
+    place = "in the volume's secret (nodePublishSecretRef)"
+    page = "https://huggingface.co/settings/tokens"
+    assert f"then set HF_TOKEN {place}" == for_volumes(f"then {LOG_IN}")
+    assert f"set HF_TOKEN to one of {page} {place}" == for_volumes(
+        f"set HF_TOKEN to one of {page}, or run `hf auth login`"
+    )
+    assert "the name, and whose token HF_TOKEN is" == for_volumes("the name, and whose token HF_TOKEN is")

@@ -43,8 +43,8 @@ def test_messages_of_a_source(node, secrets, hosted, seaweed):
         ),
     ) == refused(node, {"source": source}, secrets | {"AWS_SECRET_ACCESS_KEY": "wrong"})
     assert (
-        "UNAUTHENTICATED", ("there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-        "or use attribute anonymous for a public bucket"),
+        "UNAUTHENTICATED", ("there are no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY "
+        "in the volume's secret (nodePublishSecretRef), or use attribute anonymous for a public bucket"),
     ) == refused(node, {"source": source, "endpointUrl": seaweed.endpoint_url})  # fmt: skip
     assert (
         "PERMISSION_DENIED",

@@ -33,6 +33,10 @@ def run(module, *arguments, **variables):
             "lazyfs-csi: --mode: there is no both; choose one of node, controller",
         ),
         (
+            "lazyfs_csi", ["--node-id", "n", "--max-volumes", "-1"], {},
+            "lazyfs-csi: --max-volumes: -1 is less than none; give 0 or more",
+        ),
+        (
             "lazyfs_csi", ["--mode", "controller"], {"CSI_ENDPOINT": "tcp://:1"},
             "lazyfs-csi: tcp://:1 is not a socket; write it like unix:///csi/csi.sock",
         ),

@@ -3,6 +3,8 @@
 All services are at one endpoint here: what serves the node serves the controller too, which has no state.
 """
 
+import os
+
 import grpc
 import pytest
 
@@ -70,13 +72,32 @@ def test_create_needs_name_and_capabilities(controller, parameters, lacking):
 
 def test_create_makes_a_volume_by_its_name_always_the_same(controller, parameters):
     first = controller.CreateVolume(wanted("pvc-1", parameters)).volume
-    again = controller.CreateVolume(
-        wanted("pvc-1", parameters, capacity_range={"required_bytes": 10 << 30})
-    ).volume
+    sized = wanted("pvc-1", parameters, capacity_range={"required_bytes": 10 << 30})
+    again = [controller.CreateVolume(sized).volume for _ in range(2)]
 
-    assert first == again
+    assert [first, first] == again
     assert "lazyfs-pvc-1" == first.volume_id
     assert parameters == first.volume_context
+
+
+@pytest.mark.parametrize("limit", [0, 10 << 30])
+def test_a_volume_of_one_name_has_one_size_until_it_is_deleted(controller, parameters, limit):
+    """csi-sanity's "already existing name and different capacity"; an unknown capacity does not skip it."""
+    sizes = {"required_bytes": 10 << 30, "limit_bytes": limit}
+    first = wanted("pvc-sized", parameters, capacity_range=sizes)
+    twice = {"required_bytes": 20 << 30, "limit_bytes": 20 << 30}
+    second = wanted("pvc-sized", parameters, capacity_range=twice)
+    half = wanted("pvc-sized", parameters, capacity_range={"limit_bytes": 5 << 30})
+
+    volume = controller.CreateVolume(first).volume
+    assert 0 == volume.capacity_bytes
+    for other in (second, half):
+        assert "ALREADY_EXISTS" == code_of(controller.CreateVolume, other)
+    assert volume == controller.CreateVolume(first).volume
+    assert volume == controller.CreateVolume(wanted("pvc-sized", parameters)).volume
+    controller.DeleteVolume(csi.DeleteVolumeRequest(volume_id=volume.volume_id))
+    controller.CreateVolume(second)
+    controller.DeleteVolume(csi.DeleteVolumeRequest(volume_id=volume.volume_id))
 
 
 def test_a_name_may_be_as_long_as_names_may_be(controller, parameters):
@@ -198,3 +219,20 @@ def test_a_volume_shown_twice_is_taken_away_twice(node, parameters):
     for target in targets:
         node.unpublish("p", target)
     assert ([], []) == node.mounts()
+
+
+def test_the_state_may_be_at_a_relative_path_and_behind_a_link(tmp_path, model, parameters):
+    """The list of mounts has neither: a mount that is not found there is never taken away."""
+    link = tmp_path / "state"
+    plugin = ("--state-dir", os.path.relpath(link))
+    with a_node(allow=(f"file://{model}",), plugin=plugin) as node:
+        state = node.plugin_dir / "state"
+        state.mkdir()
+        link.symlink_to(state)
+        node.start().publish("p", parameters)
+
+        sources, targets = node.mounts()
+        assert (1, 1) == (len(sources), len(targets))
+        node.unpublish("p")
+        assert ([], []) == node.mounts()
+        assert [] == os.listdir(state / "mounts")
