@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.layout import Repository
@@ -38,7 +38,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?', re.ASCII)
 _GONE = {404, 410}
 _LINKED = {"x-linked-size", "x-linked-etag"}
-"""Headers of a redirect to the storage; others lead to another place of the Hub."""
+"""Headers that only a redirect to the storage has."""
+_RESOLVER = "/resolve/"
 
 
 def connect(address: str, access: Access) -> "HubSource":
@@ -120,7 +121,7 @@ class HubSource:
             yield from self._pages(commit, path.rpartition("/")[0], recursive="false")
 
     def _pages(self, commit: str, path: str, *, recursive: str) -> Iterator[dict[str, Any]]:
-        where = self._address.api("tree", commit, path) if path else self._address.api("tree", commit)
+        where = self._address.api("tree", commit, path)
         url: str | None = self._client.url(f"{where}?recursive={recursive}&expand=false")
         seen, count = set[str](), 0
         while url is not None:
@@ -140,7 +141,7 @@ class HubSource:
                 if entry.get("type") == "file":
                     yield entry
             following = _NEXT.search(headers.get("Link", ""))
-            url = following[1] if following else None
+            url = urljoin(url, following[1]) if following else None
 
     def _blob(self, entry: dict[str, Any], name: str, commit: str, modified_ns: int) -> BlobRef:
         """Return the blob of an entry of the tree, as https://huggingface.co/docs/hub/api describes it."""
@@ -190,10 +191,19 @@ class HubSource:
                 return self._here(answer.url, blob)
             if blob.digest is None and self._client.ours(target_of(answer)):
                 return self._here(target_of(answer), blob)
-            if _LINKED & {name.lower() for name in answer.headers}:
+            if self._to_storage(answer):
                 return self._there(answer)
             answer = self._client.follow(answer)  # the repository has another name, or it is another Hub
         raise BadResponse(f"{self._client.endpoint} redirects in a circle")
+
+    def _to_storage(self, answer: Answer) -> bool:
+        """Tell whether a redirect leads to the storage; others lead to another place of the Hub, or another.
+
+        Mirrors and registries leave the headers out, and what is signed for GET refuses to be asked by HEAD.
+        """
+        target = target_of(answer)
+        linked = bool(_LINKED & {name.lower() for name in answer.headers})
+        return linked or not (self._client.ours(target) or _RESOLVER in urlsplit(target).path)
 
     def _check(self, answer: Answer, blob: BlobRef) -> None:
         """Raise unless the answer is about the pinned version."""

@@ -157,6 +157,8 @@ class HubHandler(Handler):
         repository, rest = self._repository(parts[0], "/".join(parts[1:]))
         what, _, rest = rest.partition("/")
         if what in {"", "revision"}:
+            if "/" in rest:  # huggingface_hub writes one segment: refs%2Fpr%2F1
+                raise Refused(404, "", "Not Found")
             revision = unquote(rest) or "main"
             self._json(kind, _info(repository, self._commit(repository, revision)))
         elif what == "tree":
@@ -201,7 +203,8 @@ class HubHandler(Handler):
         if stop < len(entries):
             here = urlsplit(self.path).path
             more = f"recursive={recursive}&expand=False&cursor={stop}"
-            headers["Link"] = f'<{self.hub.url}{here}?{more}>; rel="next"'
+            server = "" if self.hub.conduct.relative_pages else self.hub.url
+            headers["Link"] = f'<{server}{here}?{more}>; rel="next"'
         self._json("tree", entries[start:stop], headers)
 
     # -- where files are -----------------------------------------------------------------------------
@@ -258,6 +261,8 @@ class HubHandler(Handler):
                 "Link": f'<{api}/xet-read-token/{commit.sha}>; rel="xet-auth", '
                 f'<{self.hub.url}/v1/reconstructions/{stored.xet_hash}>; rel="xet-reconstruction-info"',
             }
+        if conduct.links_only:
+            headers, said = {}, {"Location": url}
         self.reply("resolve", 302, headers | said, f"Found. Redirecting to {url}".encode())
 
     def _small_file(self, parts: list[str], kind: str) -> None:
@@ -297,6 +302,9 @@ class StorageHandler(Handler):
     def answer(self) -> None:
         if "Authorization" in self.headers:
             self._refuse(400, "InvalidArgument", "Only one auth mechanism allowed")
+            return
+        if self.command == "HEAD":
+            self._refuse(403, "SignatureDoesNotMatch", "Signed for GET")
             return
         code = refusal(self.path)
         if code is not None:

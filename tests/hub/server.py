@@ -42,6 +42,10 @@ class Conduct:
     """So long the Hub thinks before it answers."""
     xet: bool = False
     """Large files are said to be in Xet as well. It serves nothing of it: clients must be told not to ask."""
+    links_only: bool = False
+    """Redirects to the storage say no more than where it is, as those of some mirrors and registries."""
+    relative_pages: bool = False
+    """A listing names its next page without the server."""
     elsewhere: str = ""
     """A URL below which large files lie by their names, if they are not in this server's storage."""
 
