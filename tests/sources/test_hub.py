@@ -762,6 +762,7 @@ def test_a_ca_bundle_that_cannot_be_read_is_told(monkeypatch):
 
 @pytest.mark.usefixtures("impatient")
 def test_a_certificate_nobody_signed_is_told(monkeypatch):
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     import ssl
 
     import trustme
