@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.layout import Repository
-from lazyfs.core.location import Location, expires_at_s, same_etag
+from lazyfs.core.location import Location, comparable, expires_at_s, same_etag
 from lazyfs.errors import AccessDenied, BadResponse, BlobChanged, SourceMissing, UsageError
 from lazyfs.sources.base import Access
 from lazyfs.sources.hub_address import HubAddress, parse
@@ -218,18 +218,22 @@ class HubSource:
             raise AccessDenied(error.cause, error.cure) if isinstance(error, SourceMissing) else error
         told = answer.headers
         pinned = blob.version if blob.digest is None else blob.digest.removeprefix("sha256:")
+        linked = told.get("X-Linked-ETag", pinned)
         same = (
             told.get("X-Repo-Commit", blob.revision) == blob.revision
-            and same_etag(told.get("X-Linked-ETag", pinned), pinned)
+            and (same_etag(linked, pinned) or (blob.digest is None and not comparable(linked, pinned)))
             and told.get("X-Linked-Size", str(blob.size_bytes)) == str(blob.size_bytes)
         )
         if not same:
             raise BlobChanged(f"{self._client.endpoint} says of another version where {blob.name} is")
 
     def _here(self, url: str, blob: BlobRef) -> Location:
-        """Return the location of a file that the Hub sends itself; its ETag is the blob's id."""
+        """Return the location of a file that the Hub sends itself; its ETag is the blob's id.
+
+        Mirrors send others, or have the file at a storage that does: the commit in the URL pins it.
+        """
         version = blob.version if blob.digest is None else None
-        return Location(url, self._client.headers(url), version=version)
+        return Location(url, self._client.headers(url), version=version, loose=True)
 
     def _there(self, answer: Answer) -> Location:
         """Return the location of a file at the storage. Its ETags are its own; the URL names the content."""

@@ -221,7 +221,7 @@ class HubHandler(Handler):
         commit = self._commit(repository, unquote(revision))
         stored, name = self._entry(commit, unquote(name))
         linked = {"X-Repo-Commit": commit.sha, "Accept-Ranges": "bytes"}
-        if stored.large:
+        if stored.large or self.hub.conduct.small == "stored":
             self._linked((repository, commit, name), stored, linked)
         elif self.hub.conduct.small == "redirected":
             target = f"/api/{kind}/resolve-cache/{repository.name}/{commit.sha}/{quote(name)}"
@@ -276,7 +276,8 @@ class HubHandler(Handler):
     def _whole(self, kind: str, stored: Stored, headers: dict[str, str]) -> None:
         """Send a small file: with a length and ranges, or without either."""
         small = self.hub.conduct.small
-        headers |= {"ETag": f'"{stored.oid}"', "Content-Type": "text/plain; charset=utf-8"}
+        etag = stored.sha256 if small == "hashed" else stored.oid
+        headers |= {"ETag": f'"{etag}"', "Content-Type": "text/plain; charset=utf-8"}
         content = b"".join(stored.pieces())
         accepts = "gzip" in self.headers.get("Accept-Encoding", "")
         if small not in {"chunked", "gzip"} or (small == "gzip" and not accepts):
@@ -314,7 +315,7 @@ class StorageHandler(Handler):
         for repository in self.hub.repositories:
             for commit in list(repository.commits.values()):
                 for stored in commit.files.values():
-                    if stored.large and stored.sha256 == wanted:
+                    if (stored.large or self.hub.conduct.small == "stored") and stored.sha256 == wanted:
                         self.send_part("storage", stored, {"ETag": stored.storage_etag})
                         return
         self._refuse(404, "NoSuchKey", "The specified key does not exist.")

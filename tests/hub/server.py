@@ -15,7 +15,8 @@ from typing import Self
 
 from tests.hub.repository import Repository
 
-SMALL = ("plain", "chunked", "gzip", "redirected")
+SMALL = ("plain", "chunked", "gzip", "redirected", "stored", "hashed")
+"""The last two as mirrors do it: at the storage, like large files; and with an ETag that is no git id."""
 
 
 @dataclass

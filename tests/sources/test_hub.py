@@ -284,7 +284,7 @@ def test_a_location_of_another_content_is_not_taken(model, connect):
     refused(BlobChanged, source.locate, replace(blob, size_bytes=5))
 
 
-@pytest.mark.parametrize("small", ["plain", "chunked", "gzip", "redirected"])
+@pytest.mark.parametrize("small", ["plain", "chunked", "gzip", "redirected", "stored", "hashed"])
 def test_small_files_are_read_however_they_come(hub, model, connect, small):
     hub.conduct.small = small
     source = connect("hf://org/model")
@@ -295,7 +295,16 @@ def test_small_files_are_read_however_they_come(hub, model, connect, small):
     assert 1 == len(hub.of("resolve"))
 
 
-@pytest.mark.parametrize(("small", "resolved"), [("redirected", 1), ("plain", 4)])
+def test_a_small_file_of_another_git_id_is_not_taken(model, connect):
+    source = connect("hf://org/model")
+    blob = by_name(source)["config.json"]
+
+    refused(BlobChanged, read, source, replace(blob, version="0" * 40))
+
+
+@pytest.mark.parametrize(
+    ("small", "resolved"), [("redirected", 1), ("stored", 1), ("hashed", 4), ("plain", 4)]
+)
 def test_of_several_ranges_of_a_file_in_git_the_resolver_is_asked_once_where_it_redirects(
     hub, connect, pattern_bytes, small, resolved
 ):
