@@ -242,7 +242,7 @@ class HubSource:
         if expires is not None:
             # By the clock that signed, which is near the Hub's, not by ours.
             expires += answer.asked_at_s - _told_s(answer)
-        return Location(url, self._client.headers(url), expires)
+        return Location(url, self._client.headers(url), expires, redirected=True)
 
     def close(self) -> None:
         """Let go of connections."""

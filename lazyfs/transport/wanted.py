@@ -66,7 +66,17 @@ def check(reply: Reply, host: str, location: Location, wanted: Wanted) -> None:
     if reply.status == PARTIAL:
         _check_partial(reply, host, wanted)
     elif reply.length is not None and reply.length != wanted.size_bytes:
+        if not _vouched(reply.headers, location):
+            raise BadResponse(
+                f"{host} sent {reply.length} bytes that are not the object, of {wanted.size_bytes}"
+            )
         raise BlobChanged(f"{host} has {reply.length} bytes now; {wanted.size_bytes} were pinned", AGAIN)
+
+
+def _vouched(headers: Mapping[str, str], location: Location) -> bool:
+    """Tell whether a reply that passed `_check_version` says of what it is: a proxy's page does not."""
+    pins = (("ETag", location.version), ("Last-Modified", location.modified))
+    return any(pinned is not None and name in headers for name, pinned in pins)
 
 
 def confirm(answer: Answer, location: Location, size_bytes: int) -> None:

@@ -295,6 +295,17 @@ def test_small_files_are_read_however_they_come(hub, model, connect, small):
     assert 1 == len(hub.of("resolve"))
 
 
+def test_what_the_storage_does_not_have_is_located_again(hub, model, connect):
+    """It may have moved, or be away for a moment; whether the commit still has it, the Hub says."""
+    source = connect("hf://org/model")
+    blob = by_name(source)["model.safetensors"]
+    location = source.locate(blob)
+
+    elsewhere = replace(location, url=location.url.replace("/xet-bridge-us/", "/xet-bridge-eu/"))
+    assert location.redirected
+    refused(LocationRefused, read, source, blob, elsewhere)
+
+
 def test_a_small_file_of_another_git_id_is_not_taken(model, connect):
     source = connect("hf://org/model")
     blob = by_name(source)["config.json"]
