@@ -259,7 +259,8 @@ def publish(
 
     \b
     Exit codes: 0 published, 2 malformed option, 3 no such directory or bucket, 4 access denied,
-    5 destination unreachable, 1 anything else, as a file that was written to meanwhile; 130 after Ctrl-C.
+    5 destination unreachable, 6 a directory as DEST unfit: not writable, no room, 130 Ctrl-C,
+    1 anything else, as a file that was written to meanwhile.
     """  # noqa: D301 - as above
     from lazyfs.commands import publishing
 

@@ -99,7 +99,8 @@ source.
 | 4 | credentials wrong, missing or insufficient |
 | 5 | the source cannot be reached: network, DNS, TLS, time-outs |
 | 6 | the mountpoint: missing, not empty, in use, already mounted, not a mount; \
-`pull`: the directory: not writable, no room, another pull at work there |
+`pull`: the directory: not writable, no room, another pull at work there; \
+`publish` to a directory: not writable, no room |
 | 7 | no /dev/fuse, or no permission to mount |
 | 8 | the cache directory: not writable, full, made by a newer version; `warm`: too small for the model |
 | 9 | the memory limit is too small for a mount, or for `--memory` |

@@ -24,6 +24,9 @@ class Location:
     `codings` are the Content-Encodings under which the bytes are those of the object, None when those of a
     part always are; `ranges` is False when the server is known to send the whole object whatever is asked;
     `redirected` says that a redirect led there, so what is gone there may only have moved or expired.
+
+    `loose` is for an object that its URL pins already: an ETag of another form than `version` is then taken
+    for one that the server, or the storage behind it, has made up for itself, and says nothing.
     """
 
     url: str = field(repr=False)
@@ -35,6 +38,7 @@ class Location:
     codings: frozenset[str] | None = None
     ranges: bool = True
     redirected: bool = False
+    loose: bool = False
 
     def fresh(self, now_s: float, margin_s: float) -> bool:
         """Tell whether the location will still be good `margin_s` after `now_s` (epoch seconds)."""
@@ -85,4 +89,13 @@ def file_version(modified_ns: int, size_bytes: int) -> str:
 
 def same_etag(one: str, other: str) -> bool:
     """Compare two ETags, quoted or not. A weak one (`W/`) matches its strong form: some proxies weaken."""
-    return one.removeprefix("W/").strip('"') == other.removeprefix("W/").strip('"')
+    return _bare(one) == _bare(other)
+
+
+def comparable(one: str, other: str) -> bool:
+    """Tell whether two ETags may be made in the same way: a git id, a SHA-256 and an MD5 differ in length."""
+    return len(_bare(one)) == len(_bare(other))
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.layout import Repository
-from lazyfs.core.location import Location, expires_at_s, same_etag
+from lazyfs.core.location import Location, comparable, expires_at_s, same_etag
 from lazyfs.errors import AccessDenied, BadResponse, BlobChanged, SourceMissing, UsageError
 from lazyfs.sources.base import Access
 from lazyfs.sources.hub_address import HubAddress, parse
@@ -38,7 +38,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?', re.ASCII)
 _GONE = {404, 410}
 _LINKED = {"x-linked-size", "x-linked-etag"}
-"""Headers of a redirect to the storage; others lead to another place of the Hub."""
+"""Headers that only a redirect to the storage has."""
+_RESOLVER = "/resolve/"
 
 
 def connect(address: str, access: Access) -> "HubSource":
@@ -120,7 +121,7 @@ class HubSource:
             yield from self._pages(commit, path.rpartition("/")[0], recursive="false")
 
     def _pages(self, commit: str, path: str, *, recursive: str) -> Iterator[dict[str, Any]]:
-        where = self._address.api("tree", commit, path) if path else self._address.api("tree", commit)
+        where = self._address.api("tree", commit, path)
         url: str | None = self._client.url(f"{where}?recursive={recursive}&expand=false")
         seen, count = set[str](), 0
         while url is not None:
@@ -140,7 +141,7 @@ class HubSource:
                 if entry.get("type") == "file":
                     yield entry
             following = _NEXT.search(headers.get("Link", ""))
-            url = following[1] if following else None
+            url = urljoin(url, following[1]) if following else None
 
     def _blob(self, entry: dict[str, Any], name: str, commit: str, modified_ns: int) -> BlobRef:
         """Return the blob of an entry of the tree, as https://huggingface.co/docs/hub/api describes it."""
@@ -190,10 +191,19 @@ class HubSource:
                 return self._here(answer.url, blob)
             if blob.digest is None and self._client.ours(target_of(answer)):
                 return self._here(target_of(answer), blob)
-            if _LINKED & {name.lower() for name in answer.headers}:
+            if self._to_storage(answer):
                 return self._there(answer)
             answer = self._client.follow(answer)  # the repository has another name, or it is another Hub
         raise BadResponse(f"{self._client.endpoint} redirects in a circle")
+
+    def _to_storage(self, answer: Answer) -> bool:
+        """Tell whether a redirect leads to the storage; others lead to another place of the Hub, or another.
+
+        Mirrors and registries leave the headers out, and what is signed for GET refuses to be asked by HEAD.
+        """
+        target = target_of(answer)
+        linked = bool(_LINKED & {name.lower() for name in answer.headers})
+        return linked or not (self._client.ours(target) or _RESOLVER in urlsplit(target).path)
 
     def _check(self, answer: Answer, blob: BlobRef) -> None:
         """Raise unless the answer is about the pinned version."""
@@ -208,18 +218,22 @@ class HubSource:
             raise AccessDenied(error.cause, error.cure) if isinstance(error, SourceMissing) else error
         told = answer.headers
         pinned = blob.version if blob.digest is None else blob.digest.removeprefix("sha256:")
+        linked = told.get("X-Linked-ETag", pinned)
         same = (
             told.get("X-Repo-Commit", blob.revision) == blob.revision
-            and same_etag(told.get("X-Linked-ETag", pinned), pinned)
+            and (same_etag(linked, pinned) or (blob.digest is None and not comparable(linked, pinned)))
             and told.get("X-Linked-Size", str(blob.size_bytes)) == str(blob.size_bytes)
         )
         if not same:
             raise BlobChanged(f"{self._client.endpoint} says of another version where {blob.name} is")
 
     def _here(self, url: str, blob: BlobRef) -> Location:
-        """Return the location of a file that the Hub sends itself; its ETag is the blob's id."""
+        """Return the location of a file that the Hub sends itself; its ETag is the blob's id.
+
+        Mirrors send others, or have the file at a storage that does: the commit in the URL pins it.
+        """
         version = blob.version if blob.digest is None else None
-        return Location(url, self._client.headers(url), version=version)
+        return Location(url, self._client.headers(url), version=version, loose=True)
 
     def _there(self, answer: Answer) -> Location:
         """Return the location of a file at the storage. Its ETags are its own; the URL names the content."""
@@ -228,7 +242,7 @@ class HubSource:
         if expires is not None:
             # By the clock that signed, which is near the Hub's, not by ours.
             expires += answer.asked_at_s - _told_s(answer)
-        return Location(url, self._client.headers(url), expires)
+        return Location(url, self._client.headers(url), expires, redirected=True)
 
     def close(self) -> None:
         """Let go of connections."""

@@ -32,11 +32,13 @@ class HubAddress:
         """The path of its page, and the beginning of those of its files."""
         return f"/{self.name}" if self.kind == "models" else f"/{self.kind}/{self.name}"
 
-    def api(self, *parts: str) -> str:
-        """Return a path of the API about it; of `parts` only the last may have slashes that stay."""
-        *most, last = parts
-        quoted = "/".join([*(quote(part, safe="") for part in most), quote(last)])
-        return f"/api/{self.kind}/{self.name}/{quoted}"
+    def api(self, what: str, revision: str, path: str = "") -> str:
+        """Return a path of the API about a revision of it, and a place in that.
+
+        A revision is one segment, as huggingface_hub writes it: `refs%2Fpr%2F3`. A path keeps its slashes.
+        """
+        below = f"/{quote(path)}" if path else ""
+        return f"/api/{self.kind}/{self.name}/{what}/{quote(revision, safe='')}{below}"
 
     def file(self, revision: str, path: str) -> str:
         """Return the path that says where a file is."""

@@ -1,7 +1,5 @@
 """Connections to the Hub, and what goes wrong with them in our words."""
 
-import os
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
@@ -18,6 +16,7 @@ from lazyfs.errors import (
     SourceUnreachable,
     SourceUntrusted,
 )
+from lazyfs.transport.route import ca_cure, tls_context
 
 CONNECTIONS = 8
 
@@ -25,13 +24,7 @@ CONNECTIONS = 8
 def connections(endpoint: str) -> urllib3.PoolManager:
     """Return the connections: verified, through the proxy the usual variables name."""
     url = urlsplit(endpoint)
-    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
-    try:
-        tls = ssl.create_default_context(cafile=bundle or None)
-    except (OSError, ssl.SSLError) as error:
-        raise SourceUntrusted(
-            f"cannot read the CA bundle {bundle}: {error}", "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE"
-        ) from None
+    tls = tls_context()
     proxy = getproxies().get(url.scheme)
     if not proxy or proxy_bypass(url.netloc):
         return urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=tls)
@@ -58,10 +51,11 @@ def translated(url: str) -> Iterator[None]:
 
 def _meaning(reason: BaseException, host: str) -> LazyfsError:
     if isinstance(reason, urllib3.exceptions.SSLError):
-        return SourceUntrusted(
-            f"TLS with {host} failed ({' '.join(str(reason).split())})",
-            "set REQUESTS_CA_BUNDLE to the CA that signed the server's certificate",
-        )
+        said = " ".join(str(reason).split())
+        cure = "check HF_ENDPOINT: is it an http:// address, or the wrong port?"
+        if "CERTIFICATE_VERIFY_FAILED" in said:
+            cure = ca_cure("set REQUESTS_CA_BUNDLE to the CA that signed the server's certificate")
+        return SourceUntrusted(f"TLS with {host} failed ({said})", cure)
     if isinstance(reason, urllib3.exceptions.NameResolutionError):
         return SourceUnreachable(f"cannot resolve {host}", "check HF_ENDPOINT and DNS")
     if isinstance(reason, urllib3.exceptions.ProxyError):

@@ -9,6 +9,7 @@ from lazyfs.errors import CredentialsInvalid
 
 _TOKEN = re.compile(r"[!-~]+", re.ASCII)
 """What can stand in a header: RFC 6750, 2.1 allows less, and more is never in one."""
+_OIDC = "HF_OIDC_RESOURCE"
 _VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -24,9 +25,23 @@ def find_token() -> str | None:
         found = get_token()
     except UnicodeDecodeError:
         raise _no_token() from None
+    except Exception as error:
+        if not os.environ.get(_OIDC):
+            raise
+        raise _not_given(error) from None
     if found is not None and _TOKEN.fullmatch(found) is None:
         raise _no_token()
     return found
+
+
+def _not_given(error: Exception) -> CredentialsInvalid:
+    """Return what to say when none is given for an OIDC one. Its text may be secret; its name is not."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    why = f"the Hub answered {status}" if status else type(error).__name__
+    return CredentialsInvalid(
+        f"{_OIDC} is set, and no token is to be had for it ({why})",
+        f"set HF_OIDC_ID_TOKEN to one of a provider that {_OIDC} trusts, or unset {_OIDC} to use HF_TOKEN",
+    )
 
 
 def _no_token() -> CredentialsInvalid:

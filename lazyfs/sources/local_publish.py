@@ -114,11 +114,18 @@ class LocalDestination:
     @contextmanager
     def _replacing(self, target: Path) -> Iterator[Path]:
         """Give a path to write to, which then takes the place of `target`."""
-        target.parent.mkdir(parents=True, exist_ok=True)
         copy = _partial(target)
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
             yield copy
             copy.replace(target)
+        except FileNotFoundError as error:
+            copy.unlink(missing_ok=True)
+            if error.filename and not Path(os.fsdecode(error.filename)).is_relative_to(self._root):
+                raise  # of what is published
+            what = "lost a file while it was written" if self._root.is_dir() else "cannot be made"
+            cure = "choose another directory; if somebody else publishes there, run it again afterwards"
+            raise LazyfsError(f"{self._root} {what}", cure) from None
         except BaseException:
             copy.unlink(missing_ok=True)
             raise

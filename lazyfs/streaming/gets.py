@@ -176,7 +176,7 @@ class Gets:
     @property
     def begin_at_the_start(self) -> bool:
         """Whether objects come whole, as far as is known: then the front of one costs all of it."""
-        return self._wholes is not None and self._wholes.used
+        return self._wholes is not None and self._wholes.usual
 
     def _whole(self, race: Race) -> bool:
         """Tell whether the object comes whole: a block of it waits for those before it, however long."""

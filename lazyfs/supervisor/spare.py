@@ -26,7 +26,8 @@ class Spare:
         try:
             with theirs:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", MODULE, str(theirs.fileno()), *label],
+                    # -P: a trio.py in the directory where somebody types `lazyfs mount` is not ours to run.
+                    [sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), *label],
                     stdin=subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
                     process_group=0,

@@ -82,13 +82,18 @@ class Asker(Exchange):
         return self.byte(answer.url if away else url, answer.sent if away else headers)
 
     def byte(self, url: SplitResult, headers: Mapping[str, str]) -> Answer:
-        """Return what the server says to a GET of the first byte.
+        """Return what the server says to a GET of the first byte; where there is none, to a GET of nothing.
+
+        A file without bytes has no first one: many servers refuse that (416), and say no more of it.
 
         Raises:
             LazyfsError: see `page`.
 
         """
-        return self._ask(url, {**headers, "Range": "bytes=0-0"}, "GET")
+        answer = self._ask(url, {**headers, "Range": "bytes=0-0"}, "GET")
+        if answer.status != UNSATISFIABLE or answer.size_bytes:
+            return answer
+        return self._ask(url, headers, "GET")
 
     def _ask(
         self, url: SplitResult, headers: Mapping[str, str], method: str, limit_bytes: int | None = None

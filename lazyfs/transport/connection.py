@@ -25,7 +25,7 @@ from lazyfs.errors import BadResponse, LazyfsError, SourceUnavailable, SourceUnr
 from lazyfs.transport import gate
 from lazyfs.transport.line import PROXY_CURE, Line
 from lazyfs.transport.punctual import PlainConnection, TlsConnection
-from lazyfs.transport.route import proxy_authorization, proxy_for
+from lazyfs.transport.route import ca_cure, proxy_authorization, proxy_for
 
 FIRST_PIECE_BYTES, PIECE_BYTES = 128 << 10, 1 << 20
 """How much is received between two reports of progress: little at first, for readers on a slow link."""
@@ -276,7 +276,7 @@ def translated(host: str) -> Iterator[None]:
     except ssl.SSLCertVerificationError as error:
         raise SourceUntrusted(
             f"the TLS certificate of {host} could not be verified: {error.verify_message}",
-            "set SSL_CERT_FILE (or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE) to the CA that signed it",
+            ca_cure("set SSL_CERT_FILE (or AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE) to the CA that signed it"),
         ) from None
     except urllib3.exceptions.ProxyError as error:
         raise SourceUnavailable(

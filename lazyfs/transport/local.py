@@ -9,6 +9,7 @@ from lazyfs.errors import AccessDenied, BlobChanged, SourceUnavailable
 from lazyfs.transport.connection import PIECE_BYTES
 from lazyfs.transport.gate import require_descriptor
 from lazyfs.transport.ranges import Receipt, Wanted
+from lazyfs.transport.wanted import AGAIN
 
 
 def fetch(location: Location, wanted: Wanted, into: memoryview, landed: Callable[[int], None]) -> Receipt:
@@ -32,13 +33,13 @@ def fetch(location: Location, wanted: Wanted, into: memoryview, landed: Callable
         finally:
             os.close(fd)
     except FileNotFoundError:
-        raise BlobChanged(f"{path} is gone", "mount again to see what is there now") from None
+        raise BlobChanged(f"{path} is gone", AGAIN) from None
     except PermissionError:
         raise AccessDenied(f"{path} may not be read") from None
     except OSError as error:
         raise SourceUnavailable(f"reading {path} failed: {error.strerror}") from None
     if filled != len(into) or file_version(state.st_mtime_ns, state.st_size) != location.version:
-        raise BlobChanged(f"{path} was written to", "mount again to see what is there now")
+        raise BlobChanged(f"{path} was written to", AGAIN)
     landed(filled)
     return Receipt(first_byte_s=0.0, whole_object=False)
 

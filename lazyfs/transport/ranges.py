@@ -65,6 +65,8 @@ class RangeReader(Asker):
                     taken_over = (self, connection, reply)
                     return wholes.fetch(location, wanted, into, landed, self._given_up, taken_over)
                 whole = reply.status == OK
+                if self._wholes is not None and not whole:
+                    self._wholes.part_came(location)
                 unsure = whole and location.proven
                 told = _all_but_one(landed, len(into)) if unsure else landed
                 _receive(reply, connection.host, wanted, into, told)

@@ -10,6 +10,23 @@ from urllib3.util import make_headers
 from lazyfs.errors import SourceUntrusted
 from lazyfs.transport import gate
 
+BUNDLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+
+
+def ca_bundle() -> tuple[str, str] | None:
+    """Return the variable that names the CA file to trust alone, and the file; None: what OpenSSL trusts."""
+    return next(((name, path) for name in BUNDLES if (path := os.environ.get(name))), None)
+
+
+def ca_cure(otherwise: str) -> str:
+    """Return what to do where no CA that is trusted has signed; `otherwise` when nobody chose which are."""
+    found = ca_bundle()
+    return (
+        otherwise
+        if found is None
+        else f"{found[0]} is set, and only the CAs in {found[1]} count: add it there"
+    )
+
 
 def tls_context() -> ssl.SSLContext:
     """Return a verifying context; AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE name another CA file.
@@ -18,12 +35,12 @@ def tls_context() -> ssl.SSLContext:
         SourceUntrusted: when that file cannot be read.
 
     """
-    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    variable, bundle = ca_bundle() or (None, None)
     try:
-        return ssl.create_default_context(cafile=bundle or None)
+        return ssl.create_default_context(cafile=bundle)
     except (OSError, ssl.SSLError) as error:
         raise SourceUntrusted(
-            f"cannot read the CA bundle {bundle}: {error}", "correct AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE"
+            f"cannot read the CA bundle {bundle}: {error}", f"correct {variable or 'SSL_CERT_FILE'}"
         ) from None
 
 

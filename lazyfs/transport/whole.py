@@ -61,6 +61,8 @@ class Wholes:
         self._ends: set[Callable[[], None]] = set()
         """What has a stream that is under way end."""
         self._told: set[str] = set()
+        self._rangeless: set[str] = set()
+        """Hosts of which the last that is known is that they ignore ranges."""
         self._no_room_until_s = 0.0
         self._closed = False
 
@@ -76,9 +78,14 @@ class Wholes:
         return time.monotonic() >= self._no_room_until_s
 
     @property
-    def used(self) -> bool:
-        """Whether any object has come this way."""
-        return bool(self._told)
+    def usual(self) -> bool:
+        """Whether objects come this way, as far as is known; one odd answer does not make it so."""
+        return bool(self._rangeless)
+
+    def part_came(self, location: Location) -> None:
+        """Hear that a host has sent a part: it knows ranges, whatever it has answered once."""
+        if self._rangeless:
+            self._rangeless.discard(_host(location))
 
     def fetch(
         self,
@@ -162,7 +169,7 @@ class Wholes:
                     whole.streaming = False
                     whole.changed.notify_all()  # somebody else may begin it
                 raise SourceUnavailable("the request was given up")
-        self._tell(urlsplit(location.url).netloc.rpartition("@")[2])
+        self._tell(_host(location))
         thread = threading.Thread(target=self._stream, args=(whole, location, reply), daemon=True)
         if reply is not None:
             reply[0].give_away(reply[1])
@@ -173,6 +180,7 @@ class Wholes:
         with self._lock:
             new = host not in self._told
             self._told.add(host)
+            self._rangeless.add(host)
         if new:
             log.warning(
                 "ranges_not_served host=%r consequence=%r",
@@ -230,6 +238,10 @@ class Wholes:
         for end in ends:
             end()
         self._forget()
+
+
+def _host(location: Location) -> str:
+    return urlsplit(location.url).netloc.rpartition("@")[2]
 
 
 def _key(location: Location, size_bytes: int) -> Key:

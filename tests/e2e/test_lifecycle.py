@@ -38,6 +38,21 @@ def test_the_directory_is_there_and_is_what_it_says(hosted, endpoint, mnt, cache
         assert "8192" == _sys(f"/sys/class/bdi/{found.device}/read_ahead_kb")
 
 
+def test_modules_where_it_is_started_are_not_run(mnt, cache_dir, tmp_path, monkeypatch):
+    """As `lazyfs mount` in a directory of somebody who has a trio.py there, or leaves one for root."""
+    where = tmp_path / "project"
+    where.mkdir()
+    for name in ("trio", "xxhash"):
+        (where / f"{name}.py").write_text("raise SystemExit(9)")
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    monkeypatch.chdir(where)
+
+    with mounted(f"file://{model}", mnt, "--cache-dir", cache_dir):
+        assert "{}" == (mnt / "config.json").read_text()
+
+
 def _sys(path):
     with open(path) as file:  # noqa: PTH123
         return file.read().strip()

@@ -157,6 +157,8 @@ class HubHandler(Handler):
         repository, rest = self._repository(parts[0], "/".join(parts[1:]))
         what, _, rest = rest.partition("/")
         if what in {"", "revision"}:
+            if "/" in rest:  # huggingface_hub writes one segment: refs%2Fpr%2F1
+                raise Refused(404, "", "Not Found")
             revision = unquote(rest) or "main"
             self._json(kind, _info(repository, self._commit(repository, revision)))
         elif what == "tree":
@@ -201,7 +203,8 @@ class HubHandler(Handler):
         if stop < len(entries):
             here = urlsplit(self.path).path
             more = f"recursive={recursive}&expand=False&cursor={stop}"
-            headers["Link"] = f'<{self.hub.url}{here}?{more}>; rel="next"'
+            server = "" if self.hub.conduct.relative_pages else self.hub.url
+            headers["Link"] = f'<{server}{here}?{more}>; rel="next"'
         self._json("tree", entries[start:stop], headers)
 
     # -- where files are -----------------------------------------------------------------------------
@@ -218,7 +221,7 @@ class HubHandler(Handler):
         commit = self._commit(repository, unquote(revision))
         stored, name = self._entry(commit, unquote(name))
         linked = {"X-Repo-Commit": commit.sha, "Accept-Ranges": "bytes"}
-        if stored.large:
+        if stored.large or self.hub.conduct.small == "stored":
             self._linked((repository, commit, name), stored, linked)
         elif self.hub.conduct.small == "redirected":
             target = f"/api/{kind}/resolve-cache/{repository.name}/{commit.sha}/{quote(name)}"
@@ -258,6 +261,8 @@ class HubHandler(Handler):
                 "Link": f'<{api}/xet-read-token/{commit.sha}>; rel="xet-auth", '
                 f'<{self.hub.url}/v1/reconstructions/{stored.xet_hash}>; rel="xet-reconstruction-info"',
             }
+        if conduct.links_only:
+            headers, said = {}, {"Location": url}
         self.reply("resolve", 302, headers | said, f"Found. Redirecting to {url}".encode())
 
     def _small_file(self, parts: list[str], kind: str) -> None:
@@ -271,7 +276,8 @@ class HubHandler(Handler):
     def _whole(self, kind: str, stored: Stored, headers: dict[str, str]) -> None:
         """Send a small file: with a length and ranges, or without either."""
         small = self.hub.conduct.small
-        headers |= {"ETag": f'"{stored.oid}"', "Content-Type": "text/plain; charset=utf-8"}
+        etag = stored.sha256 if small == "hashed" else stored.oid
+        headers |= {"ETag": f'"{etag}"', "Content-Type": "text/plain; charset=utf-8"}
         content = b"".join(stored.pieces())
         accepts = "gzip" in self.headers.get("Accept-Encoding", "")
         if small not in {"chunked", "gzip"} or (small == "gzip" and not accepts):
@@ -298,6 +304,9 @@ class StorageHandler(Handler):
         if "Authorization" in self.headers:
             self._refuse(400, "InvalidArgument", "Only one auth mechanism allowed")
             return
+        if self.command == "HEAD":
+            self._refuse(403, "SignatureDoesNotMatch", "Signed for GET")
+            return
         code = refusal(self.path)
         if code is not None:
             self._refuse(403, code, "Request has expired")
@@ -306,7 +315,7 @@ class StorageHandler(Handler):
         for repository in self.hub.repositories:
             for commit in list(repository.commits.values()):
                 for stored in commit.files.values():
-                    if stored.large and stored.sha256 == wanted:
+                    if (stored.large or self.hub.conduct.small == "stored") and stored.sha256 == wanted:
                         self.send_part("storage", stored, {"ETag": stored.storage_etag})
                         return
         self._refuse(404, "NoSuchKey", "The specified key does not exist.")

@@ -15,7 +15,8 @@ from typing import Self
 
 from tests.hub.repository import Repository
 
-SMALL = ("plain", "chunked", "gzip", "redirected")
+SMALL = ("plain", "chunked", "gzip", "redirected", "stored", "hashed")
+"""The last two as mirrors do it: at the storage, like large files; and with an ETag that is no git id."""
 
 
 @dataclass
@@ -42,6 +43,10 @@ class Conduct:
     """So long the Hub thinks before it answers."""
     xet: bool = False
     """Large files are said to be in Xet as well. It serves nothing of it: clients must be told not to ask."""
+    links_only: bool = False
+    """Redirects to the storage say no more than where it is, as those of some mirrors and registries."""
+    relative_pages: bool = False
+    """A listing names its next page without the server."""
     elsewhere: str = ""
     """A URL below which large files lie by their names, if they are not in this server's storage."""
 

@@ -175,8 +175,17 @@ def test_large_files_are_read_whether_they_are_in_xet_as_well_or_not(hub, model,
     assert not hub.of("xet")
 
 
-def test_a_listing_of_many_pages_is_whole(hub, model, connect):
-    hub.conduct.page_entries = 2
+def test_large_files_are_read_though_a_redirect_says_no_more_than_where(hub, model, connect):
+    hub.conduct.links_only = True
+    source = connect("hf://org/model")
+    blob = by_name(source)["model.safetensors"]
+
+    assert b"".join(model.at("main").files[blob.name].pieces()) == read(source, blob)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_a_listing_of_many_pages_is_whole(hub, model, connect, relative):
+    hub.conduct.page_entries, hub.conduct.relative_pages = 2, relative
 
     assert set(model.at("main").files) == set(by_name(connect("hf://org/model")))
 
@@ -198,6 +207,14 @@ def test_a_path_is_a_directory_or_one_file(model, connect, path, names):
     for blob in found.values():
         whole = path.strip("/") if path.strip("/").endswith(blob.name) else f"{path.strip('/')}/{blob.name}"
         assert b"".join(model.at("main").files[whole].pieces()) == read(source, blob)
+
+
+@pytest.mark.parametrize("written", ["refs/pr/3", "refs%2Fpr%2F3", "fix%2Fdtype"])
+def test_a_revision_with_slashes_is_found(model, connect, written):
+    model.refs |= {"refs/pr/3": model.refs["main"], "fix/dtype": model.refs["main"]}
+
+    for mark in "@:":
+        assert "config.json" in by_name(connect(f"hf://org/model{mark}{written}"))
 
 
 def test_a_dataset_is_a_repository_too(hub, connect):
@@ -267,7 +284,7 @@ def test_a_location_of_another_content_is_not_taken(model, connect):
     refused(BlobChanged, source.locate, replace(blob, size_bytes=5))
 
 
-@pytest.mark.parametrize("small", ["plain", "chunked", "gzip", "redirected"])
+@pytest.mark.parametrize("small", ["plain", "chunked", "gzip", "redirected", "stored", "hashed"])
 def test_small_files_are_read_however_they_come(hub, model, connect, small):
     hub.conduct.small = small
     source = connect("hf://org/model")
@@ -278,7 +295,27 @@ def test_small_files_are_read_however_they_come(hub, model, connect, small):
     assert 1 == len(hub.of("resolve"))
 
 
-@pytest.mark.parametrize(("small", "resolved"), [("redirected", 1), ("plain", 4)])
+def test_what_the_storage_does_not_have_is_located_again(hub, model, connect):
+    """It may have moved, or be away for a moment; whether the commit still has it, the Hub says."""
+    source = connect("hf://org/model")
+    blob = by_name(source)["model.safetensors"]
+    location = source.locate(blob)
+
+    elsewhere = replace(location, url=location.url.replace("/xet-bridge-us/", "/xet-bridge-eu/"))
+    assert location.redirected
+    refused(LocationRefused, read, source, blob, elsewhere)
+
+
+def test_a_small_file_of_another_git_id_is_not_taken(model, connect):
+    source = connect("hf://org/model")
+    blob = by_name(source)["config.json"]
+
+    refused(BlobChanged, read, source, replace(blob, version="0" * 40))
+
+
+@pytest.mark.parametrize(
+    ("small", "resolved"), [("redirected", 1), ("stored", 1), ("hashed", 4), ("plain", 4)]
+)
 def test_of_several_ranges_of_a_file_in_git_the_resolver_is_asked_once_where_it_redirects(
     hub, connect, pattern_bytes, small, resolved
 ):
@@ -435,6 +472,20 @@ def test_a_token_file_that_holds_no_token_is_told_and_not_repeated(connect, tmp_
 
     assert str(tmp_path / "token") in error.cause
     assert "abc" not in str(error)
+    assert connect("hf://org/model", anonymous=True)
+
+
+@pytest.mark.parametrize("subject", [None, "eyJhbGciOi"])
+def test_a_provider_of_tokens_that_gives_none_is_told(hub, connect, monkeypatch, subject):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_OIDC_RESOURCE", "org/model")
+    if subject:
+        monkeypatch.setenv("HF_OIDC_ID_TOKEN", subject)
+
+    error = refused(CredentialsInvalid, connect, "hf://org/model")
+
+    assert "HF_OIDC_RESOURCE" in error.cause
+    assert "eyJhbGciOi" not in str(error)
     assert connect("hf://org/model", anonymous=True)
 
 
@@ -731,6 +782,7 @@ def test_a_ca_bundle_that_cannot_be_read_is_told(monkeypatch):
 
 @pytest.mark.usefixtures("impatient")
 def test_a_certificate_nobody_signed_is_told(monkeypatch):
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
     import ssl
 
     import trustme

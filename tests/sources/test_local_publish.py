@@ -90,6 +90,22 @@ def test_a_disk_without_room_is_said_with_its_cure(destination, root, there, mon
     assert [] == os.listdir(there / "sub")
 
 
+def test_a_copy_that_somebody_else_takes_away_is_said_with_its_cure(destination, root, there):
+    """Two who publish to one place write under the same names."""
+
+    def take_away(*_):
+        for copy in (there / "sub").iterdir():
+            copy.unlink()
+
+    with pytest.raises(LazyfsError, match="lost a file.*somebody else publishes there"):
+        destination.send(root / "sub" / "a", file(root), take_away)
+
+
+def test_a_place_that_cannot_be_made_is_said_with_its_cure(root):
+    with pytest.raises(LazyfsError, match="/proc/none cannot be made; choose another"):
+        send(open_destination("/proc/none", Access()), root)
+
+
 def test_a_file_that_changed_is_not_copied(destination, root, there):
     before = file(root)
     (root / "sub" / "a").write_bytes(b"others")

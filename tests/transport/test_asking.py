@@ -79,6 +79,19 @@ def test_an_empty_file_has_a_length_though_it_has_no_first_byte(asker, server):
     assert 0 == asker.byte(urlsplit(server.url()), {}).size_bytes
 
 
+@pytest.mark.parametrize("said", [{"Content-Range": "bytes */0"}, {}])
+def test_of_an_empty_file_the_server_says_more_when_no_byte_of_it_is_asked_for(asker, server, said):
+    """As many servers refuse what is not there: without ETag or Last-Modified."""
+    server.content = b""
+    refused = Behaviour(status=416, headers=said, without=("ETag", "Last-Modified"), body=b"")
+    server.behave = lambda asked: refused if "range" in asked.headers else Behaviour()
+
+    answer = asker.byte(urlsplit(server.url()), {})
+
+    assert (0, '"v1"') == (answer.size_bytes, answer.headers.get("ETag"))
+    assert answer.ranges is not False
+
+
 @pytest.mark.parametrize("total", ["bytes 0-0/x", "bytes 0-1/5", "0", ""])
 def test_a_length_that_is_none_is_not_guessed(asker, server, total):
     server.behave = lambda _asked: Behaviour(status=206, body=b"x", headers={"Content-Range": total})

@@ -56,6 +56,21 @@ def test_a_certificate_nobody_vouches_for_is_refused_for_good(secure):
         read(secure.url(host="localhost"))
 
 
+@pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+def test_a_ca_file_that_keeps_another_one_from_counting_is_named(
+    secure, authority, tmp_path, monkeypatch, name
+):
+    other, ours = tmp_path / "other.pem", tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(other))
+    authority.cert_pem.write_to_path(str(ours))
+    monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv(name, str(other))
+    monkeypatch.setenv("SSL_CERT_FILE", str(ours))
+
+    with pytest.raises(SourceUntrusted, match=f"{name} is set, and only the CAs in {other} count"):
+        read(secure.url(host="localhost"))
+
+
 @pytest.mark.usefixtures("trusted")
 def test_a_certificate_for_another_name_is_refused(authority):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

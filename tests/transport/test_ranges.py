@@ -127,6 +127,8 @@ def test_a_reply_without_an_etag_is_accepted_when_if_match_was_sent(reader, serv
         (Behaviour(headers={"ETag": '"v2"'}), BlobChanged),
         (Behaviour(headers={"Content-Range": "bytes 1000-89999/99999"}), BlobChanged),
         (Behaviour(ignore_range=True, body=b"x" * 99_999), BlobChanged),
+        # A proxy's page says nothing of the object.
+        (Behaviour(ignore_range=True, body=b"<html>", without=("ETag",)), BadResponse),
         (Behaviour(status=400), LocationRefused),
         (Behaviour(status=401), LocationRefused),
         (Behaviour(status=403), LocationRefused),

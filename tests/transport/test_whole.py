@@ -86,6 +86,18 @@ def test_a_server_that_ignores_a_range_unexpectedly_has_its_reply_taken_over(ser
     assert [(BLOCK, 2 * BLOCK)] == server.spans()
 
 
+def test_one_answer_without_a_range_does_not_make_it_usual(server, wholes):
+    server.behave = lambda asked: Behaviour(ignore_range=asked.span == (BLOCK, 2 * BLOCK))
+
+    fetch(wholes, located(server, "/one", ranges=True), BLOCK, 2 * BLOCK)
+    assert wholes.usual
+    fetch(wholes, located(server, "/other", ranges=True), 0, BLOCK)
+
+    assert not wholes.usual
+    fetch(wholes, located(server, "/third"), 0, BLOCK)  # the source knows: it is so
+    assert wholes.usual
+
+
 def test_lanes_that_find_it_out_together_share_one_reply(server, wholes):
     with ThreadPoolExecutor(8) as threads:
         order = blocks()[:8]
