@@ -7,10 +7,9 @@ over. When it dies its workers die with it, readers wait, and the next one is ha
 import argparse
 import logging
 import os
-import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from lazyfs.supervisor.messages import Message
 from lazyfs.telemetry.listening import listen as listen_at
 from lazyfs.telemetry.logs import configure
 from lazyfs_csi.charge import Charge, Handed, Page, order_of
+from lazyfs_csi.ending import caught
 from lazyfs_csi.link import Link, Said
 from lazyfs_csi.settings import Settings
 
@@ -67,7 +67,7 @@ class Mounter:
         if message.kind == Said.SERVE:
             self._serve(Handed(said, message.fds), charge)
         elif message.kind == Said.ACCESS and charge is not None:
-            charge.use(said["environment"])
+            charge.use(said["environment"], said.get("identity", ""))
         elif message.kind == Said.END and charge is not None:
             charge.end()
 
@@ -194,17 +194,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = known.read(arguments)
         configure(given.log_level, given.log_format, None)
         logging.getLogger("lazyfs_csi").setLevel(given.log_level)
-        _run(given)
+        with caught() as wait:
+            _run(given, wait)
     except LazyfsError as error:
         known.end(error, error.exit_code)
     finally:
         logging.shutdown()
 
 
-def _run(given: argparse.Namespace) -> None:
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+def _run(given: argparse.Namespace, wait: Callable[[], None]) -> None:
     options: dict[str, Any] = {
         "cache_dir": given.cache_dir.absolute(), "cache_size": given.cache_size, "memory": given.memory,
         "allow_source": given.allow_source, "allow_other": True,
@@ -221,7 +219,7 @@ def _run(given: argparse.Namespace) -> None:
     listening = listen(given.socket)
     threading.Thread(target=_accept, args=(listening, mounter), daemon=True, name="accept").start()
     log.info("serving mode=mounter endpoint=%r pid=%d", str(given.socket), os.getpid())
-    over.wait()
+    wait()
     mounter.end()
 
 
