@@ -269,6 +269,7 @@ class Mounts:
                 while mount.state not in {State.SERVED, State.DEAD}:
                     left_s = deadline_s - time.monotonic()
                     if left_s <= 0 or not wanted():
+                        mount.asked.add(target)
                         return False
                     self._changed.wait(min(left_s, TICK_S))
             finally:
@@ -276,8 +277,18 @@ class Mounts:
                 mount.used_at_s = time.monotonic()
             if mount.state is State.DEAD:
                 raise mount.failure or LazyfsError(f"{mount.record.label} ended", "try again")
+            mount.asked.discard(target)
             self._shown.setdefault(mount.record.name, set()).add(target)
             return True
+
+    def give_up(self, target: Path) -> None:
+        """Take note that a target will not ask again for what was not there in time."""
+        with self._changed:
+            for mount in list(self._mounts.values()):
+                if target in mount.asked:
+                    mount.asked.discard(target)
+                    if not mount.asked and not mount.waiting and not self._targets(mount):
+                        self._remove(mount)
 
     def renew(self, name: str, asked: Asked) -> None:
         """Have a mount served with other credentials."""

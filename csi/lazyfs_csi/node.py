@@ -156,6 +156,7 @@ class Node(csi_pb2_grpc.NodeServicer):
                 record = None if anywhere_at(path) else self._targets.forget(path)
                 if record is not None:
                     self._mounts.unshow(record.name, path)
+                self._mounts.give_up(path)
         return csi_pb2.NodeUnpublishVolumeResponse()
 
     def NodeGetVolumeStats(  # noqa: N802

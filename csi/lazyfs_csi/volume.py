@@ -46,6 +46,8 @@ class Mount:
         self.fds: tuple[int, ...] = ()
         self.waiting = 0
         """How many calls wait for it."""
+        self.asked: set[Path] = set()
+        """Targets it was not there for in time; they are expected to ask again."""
         self.failure: LazyfsError | None = None
         self.since_s = self.used_at_s = time.monotonic()
         """When it came to be in its state; when somebody was last interested in it."""

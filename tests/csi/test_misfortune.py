@@ -99,6 +99,7 @@ def test_nobody_waits_for_a_caller_that_is_gone(node, secrets):
 
         assert time.monotonic() - began < 5
         assert not target.exists()
+        gone(node)
 
 
 def taken_away(node, pod):
