@@ -168,6 +168,10 @@ def settings() -> Settings:
         "http", "Serve /metrics of all volumes, /status and /healthz here, like :9400.", parse=parse_address
     )
     found.flag("allow-node-identity", "Volumes without a secret use the credentials of this process.")
+    found.flag(
+        "share-digests", "Volumes of different sources share files by digest, though only one has sent them: "
+        "whoever knows the digest of a file of the cache can read it.",
+    )  # fmt: skip
     found.logging()
     return found
 
@@ -205,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(given: argparse.Namespace, wait: Callable[[], None]) -> None:
     options: dict[str, Any] = {
         "cache_dir": given.cache_dir.absolute(), "cache_size": given.cache_size, "memory": given.memory,
-        "allow_source": given.allow_source, "allow_other": True,
+        "allow_source": given.allow_source, "allow_other": True, "prove_digests": not given.share_digests,
         "log_format": given.log_format, "log_level": given.log_level,
     }  # fmt: skip
     mounter = Mounter(
