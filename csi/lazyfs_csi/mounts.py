@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lazyfs.errors import LazyfsError, Reported
+from lazyfs.errors import LazyfsError, Reported, SourceUnavailable
 from lazyfs.fuse.channel import detach
 from lazyfs.fuse.mountinfo import lazyfs_mounts, mounted_at
 from lazyfs.supervisor.messages import Message
@@ -276,7 +276,8 @@ class Mounts:
                 mount.waiting -= 1
                 mount.used_at_s = time.monotonic()
             if mount.state is State.DEAD:
-                raise mount.failure or LazyfsError(f"{mount.record.label} ended", "try again")
+                ended = f"the mount of {mount.record.label} ended while it was waited for"
+                raise mount.failure or SourceUnavailable(ended, "it is asked again")
             mount.asked.discard(target)
             self._shown.setdefault(mount.record.name, set()).add(target)
             return True
