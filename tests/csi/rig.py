@@ -38,6 +38,8 @@ class Process:
         self.name = name
         self.prefix = []
         """What starts the command, besides what always does."""
+        self.also = []
+        """Options that are not always given."""
         self._command = command
         self._environment = environment
         self.log_file = log
@@ -45,7 +47,7 @@ class Process:
 
     def start(self):
         with self.log_file.open("ab") as log:
-            command = self.prefix + self._command
+            command = self.prefix + self._command + self.also
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
