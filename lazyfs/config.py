@@ -264,6 +264,11 @@ class MountOptions(StoreOptions):
         parse_size,
         "SIZE",
     )
+    prove_digests: bool = _option(
+        False,
+        "Take a file of the cache by its publisher's digest only once this source itself has sent it: for a "
+        "cache whose users may not all read the same. lazyfs-mounter does so.",
+    )
     allow_other: bool = _option(
         False,
         "Let other users read the mount. Without root this needs user_allow_other in /etc/fuse.conf.",

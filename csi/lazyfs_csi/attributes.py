@@ -39,6 +39,8 @@ WAYS = ("source", "sourceId", "bucketName")
 VERIFY = "verify"
 """There is nothing to choose: a file with a publisher's digest is hashed once it is complete."""
 KNOWN = sorted(_SOURCES | _THEIRS | set(OPTIONS) | {VERIFY})
+LENGTH_MAX = 24 << 10
+"""Bytes of all attributes, and of all that is used of a secret: one message has to hold both."""
 _FLAGS = {f"--{name.replace('_', '-')}": attribute for attribute, name in OPTIONS.items()}
 _YES, _NO = {"true", "1", "yes"}, {"false", "0", "no", ""}
 _TEMPLATE = re.compile(r"\$\{([^}]*)\}")
@@ -74,6 +76,7 @@ def volume_of(context: Mapping[str, str]) -> Volume:
     unknown = sorted(set(own) - set(KNOWN))
     if unknown:
         raise UsageError(f"there is no attribute {unknown[0]}", f"the attributes are {', '.join(KNOWN)}")
+    refuse_unfit("attribute", own)
     if own.get(VERIFY) and not _truth(VERIFY, own[VERIFY]):
         raise UsageError(
             "attribute verify: files that have a publisher's digest are always verified", "leave it out"
@@ -84,6 +87,21 @@ def volume_of(context: Mapping[str, str]) -> Volume:
     refuse_several(list(sources), Layout(options.get("layout", "flat")))
     region = {"AWS_REGION": own["region"], "AWS_DEFAULT_REGION": own["region"]} if own.get("region") else {}
     return Volume(sources, options, region)
+
+
+def refuse_unfit(what: str, texts: Mapping[str, str]) -> None:
+    """Check that texts are text, and no longer than anybody needs. None of them is in the message.
+
+    Raises:
+        UsageError: when they are not.
+
+    """
+    for name, text in texts.items():
+        if any(character < " " and not character.isspace() for character in text):
+            raise UsageError(f"{what} {name} has a control character in it", "look at it as bytes")
+    if sum(len(text.encode()) for text in texts.values()) > LENGTH_MAX:
+        longest = max(texts, key=lambda name: len(texts[name]))
+        raise UsageError(f"{what} {longest} is too long", f"all together may have {LENGTH_MAX >> 10} KiB")
 
 
 def _option(attribute: str, text: str) -> Any:

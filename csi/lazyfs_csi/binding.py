@@ -2,7 +2,7 @@
 
 import ctypes
 import os
-from contextlib import suppress
+import stat
 from pathlib import Path
 
 from lazyfs.errors import MountpointError
@@ -23,14 +23,10 @@ def bind(source: Path, target: Path) -> None:
     """Show what is mounted at `source` at `target` too, read-only; the directory is made if need be.
 
     Raises:
-        MountpointError: when that is not possible.
+        MountpointError: when that is not possible, or something else is there.
 
     """
-    with suppress(FileExistsError):
-        try:
-            os.mkdir(target, 0o750)  # noqa: PTH102 - Path.mkdir may look
-        except FileNotFoundError:
-            os.makedirs(target, 0o750)  # noqa: PTH103 - as above
+    _make(target)
     flags = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOATIME
     _mount(source, target, _BIND)
     try:
@@ -38,6 +34,21 @@ def bind(source: Path, target: Path) -> None:
     except MountpointError:
         detach(target)
         raise
+
+
+def _make(target: Path) -> None:
+    """Make the directory, or see to it that it is one: what is mounted over a link is where that leads."""
+    other = mounted_at(target)
+    if other is not None:
+        raise MountpointError(f"{other.source} is mounted at {target}", "unmount it")
+    try:
+        os.makedirs(target, 0o750)  # noqa: PTH103 - Path.mkdir may look
+    except FileExistsError:
+        if stat.S_ISDIR(os.lstat(target).st_mode):
+            return
+        raise MountpointError(f"{target} is not a directory", "remove it") from None
+    except OSError as error:
+        raise MountpointError(f"{target} cannot be made: {error.strerror}", "see what is there") from None
 
 
 def _mount(source: Path | None, target: Path, flags: int) -> None:
@@ -53,6 +64,11 @@ def ours_at(target: Path) -> Mounted | None:
     """Return the mount of ours at a target, if that is what is on top there."""
     found = mounted_at(target)
     return found if found is not None and found.filesystem == FILESYSTEM else None
+
+
+def anywhere_at(target: Path) -> bool:
+    """Tell whether there is a mount of ours at a target, be it below another one."""
+    return any(one.mountpoint == str(target) for one in lazyfs_mounts())
 
 
 def take_away(target: Path) -> None:
@@ -76,10 +92,17 @@ def take_away(target: Path) -> None:
         raise MountpointError(f"{target} cannot be removed: {error.strerror}", "see what is in it") from None
 
 
-def bound(device: str, apart_from: Path) -> list[Path]:
-    """Return where a mount is shown, apart from where it was mounted at first."""
-    return [
-        Path(one.mountpoint)
-        for one in lazyfs_mounts()
-        if one.device == device and one.mountpoint != str(apart_from)
-    ]
+def bound(device: str, source: Path) -> list[Path]:
+    """Return where a mount is shown, apart from `source`, where it was mounted at first.
+
+    A container that mounts a directory above `source` a second time has a copy of it there, too: nobody is
+    shown that one. It is known by its last name, which no two mounts share.
+    """
+    places = (Path(one.mountpoint) for one in lazyfs_mounts() if one.device == device)
+    return [place for place in places if place.name != source.name]
+
+
+def copies(device: str, source: Path) -> list[Path]:
+    """Return where this process has `source` besides at its own place; see `bound`."""
+    places = (Path(one.mountpoint) for one in lazyfs_mounts() if one.device == device)
+    return [place for place in places if place.name == source.name and place != source]

@@ -14,6 +14,9 @@ SERVED = {
     _MODES.MULTI_NODE_MULTI_WRITER,
 }
 
+SO_ANYWAY = {"ro", "read-only", "nosuid", "nodev", "noatime", "allow-other", "allow_other"}
+"""Mount options that ask for what every mount is."""
+
 
 def fault_of(capability: csi_pb2.VolumeCapability) -> str | None:
     """Return why a capability is not served; None when it is."""
@@ -21,6 +24,9 @@ def fault_of(capability: csi_pb2.VolumeCapability) -> str | None:
         return "a model is a directory, not a block device: use volumeMode Filesystem"
     if capability.access_mode.mode not in SERVED:
         return f"access mode {_MODES.Mode.Name(capability.access_mode.mode)} is not served: use ReadOnlyMany"
+    others = [flag for flag in capability.mount.mount_flags if flag not in SO_ANYWAY]
+    if others:
+        return f"there is no mount option {others[0]}: what a volume shows is said by attributes"
     return None
 
 

@@ -170,9 +170,10 @@ class Charge:
         """Have it end."""
         self._calls.post(signal.SIGTERM)
 
-    def use(self, environment: dict[str, str]) -> None:
-        """Have its workers use other credentials."""
+    def use(self, environment: dict[str, str], identity: str) -> None:
+        """Have its workers use other credentials; whose, the node plugin wants to know again."""
         self.handed.said["environment"] = self._order["environment"] = environment
+        self.handed.said["identity"] = identity
         self._calls.post(ACCESS)
 
     def join(self, timeout_s: float) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from lazyfs.errors import UsageError
-from lazyfs_csi.attributes import KUBERNETES, Volume
+from lazyfs_csi.attributes import KUBERNETES, Volume, refuse_unfit
 
 NAMES = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
@@ -32,11 +32,15 @@ def environment_of(secrets: Mapping[str, str]) -> dict[str, str]:
     """Return what a worker is told of secrets; keys nobody here knows may be there for others.
 
     Raises:
-        UsageError: when there are some, and none that is known.
+        UsageError: when there are some, and none that is known, or what is known cannot be used.
 
     """
     known = {ALIASES.get(name, name): text.strip() for name, text in secrets.items() if text.strip()}
     found = {name: known[name] for name in NAMES if name in known}
+    refuse_unfit("the secret's", found)
+    for name, text in found.items():
+        if len(text.splitlines()) > 1:
+            raise UsageError(f"the secret's {name} has more than one line", "leave one")
     if secrets and not found:
         raise UsageError(
             f"the secret has none of the keys that are known, but {', '.join(sorted(secrets))}",

@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import signal
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from lazyfs.parsing import parse_duration
 from lazyfs.telemetry.logs import configure
 from lazyfs_csi import DRIVER_NAME, claims
 from lazyfs_csi.controller import Controller
+from lazyfs_csi.ending import caught
 from lazyfs_csi.identity import Identity
 from lazyfs_csi.link import dial
 from lazyfs_csi.mounts import Mounts
@@ -45,10 +45,12 @@ def settings() -> Settings:
     found.option("kubelet-dir", "The kubelet's directory.", "/var/lib/kubelet", parse=Path)
     found.option(
         "state-dir", "Where mounts are, and what is remembered of them. Default: in the kubelet's directory, "
-        "plugins/DRIVER/state.", parse=Path,
+        "plugins/DRIVER.state.", parse=Path,
     )  # fmt: skip
     found.option(
-        "mounter", "The mounter's socket, as unix:///... Default: mounter/mounter.sock beside state."
+        "mounter",
+        "The mounter's socket, as unix:///... Default: in the kubelet's directory, "
+        "plugins/DRIVER/mounter/mounter.sock.",
     )
     found.option(
         "mounter-uid", "Whose the directory of that socket is, if it is made here.", "65534", parse=int
@@ -85,8 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(given: argparse.Namespace, ends: ExitStack) -> None:
     over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+    wait = ends.enter_context(caught())
     add = _controller(given) if given.mode == "controller" else _node(given, over)
 
     def register(server: grpc.Server) -> None:
@@ -104,7 +105,8 @@ def _run(given: argparse.Namespace, ends: ExitStack) -> None:
         given.driver_name,
         os.getpid(),
     )
-    over.wait()
+    wait()
+    over.set()
 
 
 def _controller(given: argparse.Namespace) -> Callable[[grpc.Server], None]:
@@ -118,7 +120,9 @@ def _node(given: argparse.Namespace, over: threading.Event) -> Callable[[grpc.Se
     if not given.node_id:
         raise UsageError("--node-id is missing", "give it, or set LAZYFS_CSI_NODE_ID")
     plugin = given.kubelet_dir / "plugins" / given.driver_name
-    records = Records(given.state_dir or plugin / "state")
+    # Not below the directory of the socket, which containers mount that have no use for copies of all mounts.
+    state = given.state_dir or plugin.with_name(f"{plugin.name}.state")
+    records = Records(state)
     mounts = Mounts(records, given.abort_after)
     targets = Targets(records, mounts)
     mounter = path_of(given.mounter or f"unix://{plugin}/mounter/mounter.sock")
@@ -148,8 +152,14 @@ def _stay_linked(path: Path, mounts: Mounts, over: threading.Event) -> None:
         link = dial(str(path), DIAL_S)
         if link is None:
             over.wait(AGAIN_S)
-        else:
+            continue
+        try:
             mounts.attend(link)
+        except Exception:
+            log.exception("mounter_not_understood consequence=%r", "its link is closed, and made anew")
+            link.close()
+            mounts.unlinked(link)
+            over.wait(AGAIN_S)
 
 
 def _register(given: argparse.Namespace, ends: ExitStack) -> None:

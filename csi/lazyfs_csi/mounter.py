@@ -7,10 +7,9 @@ over. When it dies its workers die with it, readers wait, and the next one is ha
 import argparse
 import logging
 import os
-import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from lazyfs.supervisor.messages import Message
 from lazyfs.telemetry.listening import listen as listen_at
 from lazyfs.telemetry.logs import configure
 from lazyfs_csi.charge import Charge, Handed, Page, order_of
+from lazyfs_csi.ending import caught
 from lazyfs_csi.link import Link, Said
 from lazyfs_csi.settings import Settings
 
@@ -68,7 +68,7 @@ class Mounter:
         if message.kind == Said.SERVE:
             self._serve(Handed(said, message.fds), charge)
         elif message.kind == Said.ACCESS and charge is not None:
-            charge.use(said["environment"])
+            charge.use(said["environment"], said.get("identity", ""))
         elif message.kind == Said.END and charge is not None:
             charge.end()
 
@@ -169,6 +169,10 @@ def settings() -> Settings:
         "http", "Serve /metrics of all volumes, /status and /healthz here, like :9400.", parse=parse_address
     )
     found.flag("allow-node-identity", "Volumes without a secret use the credentials of this process.")
+    found.flag(
+        "share-digests", "Volumes of different sources share files by digest, though only one has sent them: "
+        "whoever knows the digest of a file of the cache can read it.",
+    )  # fmt: skip
     found.logging()
     return found
 
@@ -195,20 +199,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = known.read(arguments)
         configure(given.log_level, given.log_format, None)
         logging.getLogger("lazyfs_csi").setLevel(given.log_level)
-        _run(given)
+        with caught() as wait:
+            _run(given, wait)
     except LazyfsError as error:
         known.end(error, error.exit_code)
     finally:
         logging.shutdown()
 
 
-def _run(given: argparse.Namespace) -> None:
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+def _run(given: argparse.Namespace, wait: Callable[[], None]) -> None:
     options: dict[str, Any] = {
         "cache_dir": given.cache_dir.absolute(), "cache_size": given.cache_size, "memory": given.memory,
-        "allow_source": given.allow_source, "allow_other": True,
+        "allow_source": given.allow_source, "allow_other": True, "prove_digests": not given.share_digests,
         "log_format": given.log_format, "log_level": given.log_level,
     }  # fmt: skip
     mounter = Mounter(
@@ -222,7 +224,7 @@ def _run(given: argparse.Namespace) -> None:
     listening = listen(given.socket)
     threading.Thread(target=_accept, args=(listening, mounter), daemon=True, name="accept").start()
     log.info("serving mode=mounter endpoint=%r pid=%d", str(given.socket), os.getpid())
-    over.wait()
+    wait()
     mounter.end()
 
 

@@ -9,15 +9,17 @@ import os
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lazyfs.errors import LazyfsError, Reported
+from lazyfs.errors import LazyfsError, Reported, SourceUnavailable
 from lazyfs.fuse.channel import detach
 from lazyfs.fuse.mountinfo import lazyfs_mounts, mounted_at
 from lazyfs.supervisor.messages import Message
 from lazyfs_csi.attributes import Volume
-from lazyfs_csi.binding import bound
+from lazyfs_csi.binding import bound, copies
 from lazyfs_csi.link import Link, Said
 from lazyfs_csi.probing import answers
 from lazyfs_csi.records import Records, VolumeRecord
@@ -76,7 +78,7 @@ class Mounts:
                 detach(path)
         for path in self._records.mounts.iterdir():
             if path.name not in self._mounts:
-                path.rmdir()
+                _leave(path)
 
     @property
     def linked(self) -> bool:
@@ -105,6 +107,10 @@ class Mounts:
                 else:
                     self._hear(message)
                 self._changed.notify_all()
+        self.unlinked(link)
+
+    def unlinked(self, link: Link) -> None:
+        """Take note that the mounter is gone."""
         with self._changed:
             self._link = None
             for mount in self._mounts.values():
@@ -123,12 +129,22 @@ class Mounts:
             link.send(Said.END, {"key": said["key"]})
         else:
             held.add(said["key"])
-        if mount is None or mount.whole:
+        if mount is None or mount.whole or mount.state is State.DEAD:
             for fd in message.fds:
                 os.close(fd)
+            if mount is not None and mount.whole:
+                self._catch_up(link, mount, said)
             return
         mount.adopt(said, message.fds)
         mount.enter(State.LOST if said["agreed"] is not None else State.COMING)
+
+    def _catch_up(self, link: Link, mount: Mount, said: dict[str, Any]) -> None:
+        """Have both sides know what was said while there was no link between them."""
+        if mount.state is State.COMING and said["agreed"] is not None:
+            mount.agreed(bytes.fromhex(said["agreed"]))
+            self._serve(mount)
+        if said.get("identity", mount.identity) != mount.identity:
+            link.send(Said.ACCESS, mount.access())
 
     def _join(self, link: Link, held: set[str], pid: int) -> None:
         """Hand over what the mounter does not hold; what neither side holds is dead."""
@@ -211,7 +227,7 @@ class Mounts:
         with self._changed:
             for mount in self._mounts.values():
                 same = mount.record.share == asked.share and mount.identity == asked.identity
-                if same and mount.state is not State.DEAD:
+                if same and mount.state is not State.DEAD and mount.in_place:
                     mount.used_at_s = time.monotonic()
                     return mount
             return self._mount(asked)
@@ -237,8 +253,10 @@ class Mounts:
             self._link.send(Said.SERVE, mount.handed(), mount.fds)
         return mount
 
-    def wait(self, mount: Mount, target: Path, timeout_s: float) -> bool:
-        """Wait until a mount answers, and is there to be shown at a target; False when it takes longer.
+    def wait(self, mount: Mount, target: Path, timeout_s: float, wanted: Callable[[], bool]) -> bool:
+        """Wait until a mount answers, and is there to be shown at a target.
+
+        False when it takes longer, or is not `wanted` any more, which is asked about once a second.
 
         Raises:
             LazyfsError: when nobody can serve it.
@@ -250,16 +268,28 @@ class Mounts:
             try:
                 while mount.state not in {State.SERVED, State.DEAD}:
                     left_s = deadline_s - time.monotonic()
-                    if left_s <= 0:
+                    if left_s <= 0 or not wanted():
+                        mount.asked.add(target)
                         return False
-                    self._changed.wait(left_s)
+                    self._changed.wait(min(left_s, TICK_S))
             finally:
                 mount.waiting -= 1
                 mount.used_at_s = time.monotonic()
             if mount.state is State.DEAD:
-                raise mount.failure or LazyfsError(f"{mount.record.label} ended", "try again")
+                ended = f"the mount of {mount.record.label} ended while it was waited for"
+                raise mount.failure or SourceUnavailable(ended, "it is asked again")
+            mount.asked.discard(target)
             self._shown.setdefault(mount.record.name, set()).add(target)
             return True
+
+    def give_up(self, target: Path) -> None:
+        """Take note that a target will not ask again for what was not there in time."""
+        with self._changed:
+            for mount in list(self._mounts.values()):
+                if target in mount.asked:
+                    mount.asked.discard(target)
+                    if not mount.asked and not mount.waiting and not self._targets(mount):
+                        self._remove(mount)
 
     def renew(self, name: str, asked: Asked) -> None:
         """Have a mount served with other credentials."""
@@ -271,7 +301,7 @@ class Mounts:
             mount.said["environment"] = {**asked.volume.environment, **asked.environment}
             log.info("credentials_renewed source=%r", mount.record.label)
             if self._link is not None:
-                self._link.send(Said.ACCESS, {"key": name, "environment": mount.said["environment"]})
+                self._link.send(Said.ACCESS, mount.access())
 
     def find(self, name: str) -> Mount | None:
         """Return the mount of a name, if it is still there."""
@@ -295,15 +325,13 @@ class Mounts:
         if mount.state is not State.DEAD:
             mount.enter(State.DEAD)
         mount.abort()  # before: what is unmounted is no longer among the connections that can be aborted
-        detach(mount.path)
+        for path in (mount.path, *copies(mount.record.device, mount.path)):
+            detach(path)
         mount.close()
         self._mounts.pop(mount.record.name, None)
         self._shown.pop(mount.record.name, None)
         self._records.forget(mount.record)
-        try:
-            mount.path.rmdir()
-        except OSError as error:
-            log.warning("mountpoint_left path=%r error=%r", str(mount.path), error.strerror)
+        _leave(mount.path)
         log.info("mount_ended source=%r", mount.record.label)
 
     # -- time ----------------------------------------------------------------------------------------
@@ -313,7 +341,10 @@ class Mounts:
         while not over.wait(TICK_S):
             with self._changed:
                 for mount in list(self._mounts.values()):
-                    self._look_after(mount)
+                    try:
+                        self._look_after(mount)
+                    except (LazyfsError, OSError) as error:  # the others need somebody who looks, too
+                        log.warning("mount_left source=%r error=%r", mount.record.label, str(error))
                 self._changed.notify_all()
 
     def _look_after(self, mount: Mount) -> None:
@@ -338,3 +369,11 @@ class Mounts:
             waited = "and the mounter is not there" if self._link is None else "and somebody will soon"
             return f"nobody serves the mount since {time.monotonic() - mount.since_s:.0f} s, {waited}"
         return None
+
+
+def _leave(path: Path) -> None:
+    """Remove a directory that nothing is mounted at any more; what cannot be removed harms nobody."""
+    try:
+        path.rmdir()
+    except OSError as error:
+        log.warning("mountpoint_left path=%r error=%r", str(path), error.strerror)

@@ -5,25 +5,28 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
 
+from lazyfs.errors import MountpointError
 from lazyfs_csi.answers import Refused, invalid
 from lazyfs_csi.attributes import KUBERNETES, volume_of
-from lazyfs_csi.binding import bind, ours_at, settled, take_away
+from lazyfs_csi.binding import anywhere_at, bind, ours_at, settled, take_away
 from lazyfs_csi.capabilities import require
 from lazyfs_csi.credentials import environment_of, identity_of, key_of
 from lazyfs_csi.mounts import Asked, Mounts
-from lazyfs_csi.records import TargetRecord
+from lazyfs_csi.records import TargetRecord, VolumeRecord
 from lazyfs_csi.targets import Targets
 from lazyfs_csi.volume import Mount
 from lazyfs_csi.wire import csi_pb2, csi_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+MARGIN_S = 5.0
+"""So long before its deadline a call is answered, or a quarter of its time before, if that is less."""
 WAITING_MAX = 32
 """So many calls may wait for a source; threads are left for those that take volumes away."""
 _RPC = csi_pb2.NodeServiceCapability.RPC
@@ -66,12 +69,14 @@ class Node(csi_pb2_grpc.NodeServicer):
             if known is not None and ours_at(path) is not None:
                 self._again(request, path, known)
             else:
-                self._publish(request, path, deadline_s)
+                self._publish(request, path, deadline_s, context.is_active)
         return csi_pb2.NodePublishVolumeResponse()
 
     def _patience_s(self, context: grpc.ServicerContext) -> float:
-        left_s = context.time_remaining()
-        return self._terms.timeout_s if left_s is None else min(self._terms.timeout_s, max(0.0, left_s - 5.0))
+        left_s: float | None = context.time_remaining()  # none, without a deadline
+        if left_s is None:
+            return self._terms.timeout_s
+        return min(self._terms.timeout_s, max(0.0, left_s - min(MARGIN_S, left_s / 4)))
 
     def _asked(self, secrets: Mapping[str, str], context: Mapping[str, str]) -> Asked:
         volume, environment = volume_of(context), environment_of(secrets)
@@ -94,31 +99,35 @@ class Node(csi_pb2_grpc.NodeServicer):
             self._mounts.renew(known.name, asked)
             self._targets.keep(path, replace(known, identity=asked.identity))
 
-    def _publish(self, request: csi_pb2.NodePublishVolumeRequest, path: Path, deadline_s: float) -> None:
+    def _publish(
+        self, request: csi_pb2.NodePublishVolumeRequest, path: Path, deadline_s: float,
+        wanted: Callable[[], bool],
+    ) -> None:  # fmt: skip
         asked = self._asked(request.secrets, request.volume_context)
         mount = self._mounts.mount(asked)
-        self._wait(mount, path, deadline_s)
-        if ours_at(path) is not None:
-            take_away(path)
+        self._wait(mount, path, deadline_s, wanted)
         record = TargetRecord(
             str(path), request.volume_id, mount.record.name, _asked_for(request), asked.identity
         )
-        self._targets.keep(path, record)
         try:
+            if ours_at(path) is not None:
+                take_away(path)
+            self._targets.keep(path, record)
             bind(mount.path, path)
+            _check(path, mount.record)
         except Exception:
             self._targets.forget(path)
             self._mounts.unshow(mount.record.name, path)
             raise
 
-    def _wait(self, mount: Mount, path: Path, deadline_s: float) -> None:
+    def _wait(self, mount: Mount, path: Path, deadline_s: float, wanted: Callable[[], bool]) -> None:
         if not self._waiting.acquire(blocking=False):
             raise Refused(
                 grpc.StatusCode.ABORTED,
                 f"{WAITING_MAX} volumes of this node are being prepared; it is asked again",
             )
         try:
-            done = self._mounts.wait(mount, path, max(0.0, deadline_s - time.monotonic()))
+            done = self._mounts.wait(mount, path, max(0.0, deadline_s - time.monotonic()), wanted)
         finally:
             self._waiting.release()
         if not done and not self._mounts.linked:
@@ -141,10 +150,13 @@ class Node(csi_pb2_grpc.NodeServicer):
         if not request.target_path:
             raise invalid("the request has no target path")
         with self._targets.alone(request.target_path) as path:
-            take_away(path)
-            record = self._targets.forget(path)
-            if record is not None:
-                self._mounts.unshow(record.name, path)
+            try:
+                take_away(path)
+            finally:  # whatever else is there
+                record = None if anywhere_at(path) else self._targets.forget(path)
+                if record is not None:
+                    self._mounts.unshow(record.name, path)
+                self._mounts.give_up(path)
         return csi_pb2.NodeUnpublishVolumeResponse()
 
     def NodeGetVolumeStats(  # noqa: N802
@@ -192,6 +204,13 @@ class Node(csi_pb2_grpc.NodeServicer):
         return csi_pb2.NodeGetInfoResponse(
             node_id=self._terms.node_id, max_volumes_per_node=self._terms.volumes_max
         )
+
+
+def _check(path: Path, record: VolumeRecord) -> None:
+    """Check that a mount is shown, and not the empty directory it leaves when somebody unmounts it."""
+    shown = ours_at(path)
+    if shown is None or shown.device != record.device:
+        raise MountpointError(f"{record.label} went while it was mounted", "try again")
 
 
 def _asked_for(request: csi_pb2.NodePublishVolumeRequest) -> str:

@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import secrets
 from collections.abc import Iterator
@@ -14,7 +15,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from lazyfs.errors import LazyfsError
+
+log = logging.getLogger(__name__)
+
 _SALT_BYTES = 32
+
+
+class StateUnusable(LazyfsError):
+    """What has to be remembered cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +54,19 @@ class Records:
     """The files below a directory."""
 
     def __init__(self, directory: Path) -> None:
+        """Find them, or begin.
+
+        Raises:
+            StateUnusable: when the directory cannot be made or written to.
+
+        """
         self._directory = directory = directory.resolve()  # as the list of mounts has what is below it
-        for name in ("volumes", "targets", "mounts"):
-            (directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.salt = self._salt()
+        try:
+            for name in ("volumes", "targets", "mounts"):
+                (directory / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.salt = self._salt()
+        except OSError as error:
+            raise StateUnusable(f"{directory} cannot be used: {error.strerror}", "see --state-dir") from None
 
     def _salt(self) -> bytes:
         file = self._directory / "salt"
@@ -71,7 +89,10 @@ class Records:
 
     def forget(self, record: VolumeRecord | TargetRecord) -> None:
         """Do not remember it any longer."""
-        self._file(record).unlink(missing_ok=True)
+        try:
+            self._file(record).unlink(missing_ok=True)
+        except OSError as error:  # what is not mounted any more is not believed either
+            log.warning("record_left path=%r error=%r", str(self._file(record)), error.strerror)
 
     def volumes(self) -> Iterator[VolumeRecord]:
         """Yield the mounts that are remembered."""
@@ -105,9 +126,13 @@ def _documents(directory: Path) -> Iterator[dict[str, Any]]:
 
 def _write(file: Path, content: bytes) -> None:
     made = file.with_name(f".{file.name}.{os.getpid()}.new")
-    fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, content)
-    finally:
-        os.close(fd)
-    made.rename(file)
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as out:
+            out.write(content)
+        made.rename(file)
+    except OSError as error:
+        with suppress(OSError):
+            made.unlink(missing_ok=True)
+        raise StateUnusable(f"{file} cannot be written: {error.strerror}", "see the node's disk") from None

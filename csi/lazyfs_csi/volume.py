@@ -7,17 +7,16 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
+from lazyfs.config import MountOptions, options_of
 from lazyfs.errors import FuseUnavailable, LazyfsError
 from lazyfs.fuse.channel import Channel, detach, open_as_root
 from lazyfs.fuse.intake import make_table
-from lazyfs.fuse.mountinfo import Mounted
+from lazyfs.fuse.mountinfo import Mounted, mounted_at
 from lazyfs.fuse.session import Session
 from lazyfs.fuse.tuning import tune
 from lazyfs_csi.records import VolumeRecord
 
 log = logging.getLogger(__name__)
-
-READ_AHEAD_BYTES = 8 << 20
 
 
 class State(Enum):
@@ -47,6 +46,8 @@ class Mount:
         self.fds: tuple[int, ...] = ()
         self.waiting = 0
         """How many calls wait for it."""
+        self.asked: set[Path] = set()
+        """Targets it was not there for in time; they are expected to ask again."""
         self.failure: LazyfsError | None = None
         self.since_s = self.used_at_s = time.monotonic()
         """When it came to be in its state; when somebody was last interested in it."""
@@ -70,7 +71,7 @@ class Mount:
             LazyfsError: when that is not possible.
 
         """
-        self.path.mkdir(mode=0o700, exist_ok=True)
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         channel = open_as_root(self.path, self.record.label, allow_other=True)
         if channel is None:
             raise FuseUnavailable("mounting is not permitted", "run the node plugin privileged")
@@ -90,7 +91,7 @@ class Mount:
         agreed = said["agreed"]
         self.fds = fds
         self.session = Session(
-            Channel(fds[0], self.path, said["device"]),
+            Channel(fds[0], self.path, self.record.device),
             bytes.fromhex(said["init"]),
             None if agreed is None else bytes.fromhex(agreed),
         )
@@ -112,8 +113,26 @@ class Mount:
         if self.session is not None:
             self.session.agreed = reply
             mounted = Mounted(str(self.path), self.session.channel.device, "", "")
-            for what in tune(mounted, READ_AHEAD_BYTES):
+            for what in tune(mounted, self._read_ahead_bytes):
                 log.warning("untuned what=%r", what)
+
+    @property
+    def _read_ahead_bytes(self) -> int:
+        option = options_of(MountOptions)["read_ahead"]
+        assert option.parse is not None
+        found: int = option.parse(str(self.said["options"].get("read_ahead") or option.default))
+        return found
+
+    def access(self) -> dict[str, Any]:
+        """Return what the mounter is told of other credentials."""
+        said = {"environment": self.said["environment"], "identity": self.identity}
+        return {"key": self.record.name} | said
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it is still where it was mounted at first, for others to be shown it, too."""
+        found = mounted_at(self.path)
+        return found is not None and found.device == self.record.device
 
     @property
     def over(self) -> bool:

@@ -169,6 +169,19 @@ class CacheDirectory:
         """Tell whether there is a blob under this key."""
         return self.blob_path(store_key).exists()
 
+    def vouched(self, store_key: str, origin_key: str) -> bool:
+        """Tell whether what lies under a digest once came whole from the origin with this key."""
+        return (self.blob_path(store_key) / f"from-{origin_key}").exists()
+
+    def vouch(self, store_key: str, origin_key: str) -> None:
+        """Say that it did.
+
+        Raises:
+            OSError: when the disk will not.
+
+        """
+        (self.blob_path(store_key) / f"from-{origin_key}").touch(mode=0o600)
+
     def promote(self, stored: BlobRef, verified: BlobRef, table: bytes) -> bool:
         """Have the data of `stored` lie under the key of `verified` too; False when something lies there.
 
@@ -186,6 +199,7 @@ class CacheDirectory:
             (aside / "blocks").write_bytes(table)
             meta = blobmeta.encode(verified, xxhash.xxh3_64_intdigest, verified_at_s=time.time())
             (aside / "meta.json").write_bytes(meta)
+            (aside / f"from-{stored.store_key}").touch(mode=0o600)
             aside.rename(target)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)

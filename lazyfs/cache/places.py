@@ -37,8 +37,12 @@ class Kept:
 class Places:
     """The place of each blob, by inode. Called from several threads."""
 
-    def __init__(self, directory: CacheDirectory, grid: Grid, published: dict[int, BlobRef]) -> None:
+    def __init__(
+        self, directory: CacheDirectory, grid: Grid, published: dict[int, BlobRef], *, proven: bool = False
+    ) -> None:
+        """`proven`: a digest is only a way to what the blob's own origin once sent, see docs/adr/0014."""
         self._directory = directory
+        self._proven = proven
         self._grid = grid
         self.published = published
         self._kept = {inode: self.empty(own(blob)) for inode, blob in published.items()}
@@ -90,6 +94,9 @@ class Places:
         """Return the place under the digest of a blob, if there is one and it can be used."""
         kept = self.empty(self.published[inode])
         if not kept.verified or not self._directory.holds(kept.blob.store_key):
+            return None
+        origin_key = own(self.published[inode]).store_key
+        if self._proven and not self._directory.vouched(kept.blob.store_key, origin_key):
             return None
         before = len(self.lost)
         rejected = self._look(inode, kept)

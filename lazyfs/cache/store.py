@@ -45,12 +45,17 @@ class Store:
         grid: Grid,
         blobs: dict[int, BlobRef],
         spared: frozenset[int] = frozenset(),
+        *,
+        proven: bool = False,
     ) -> None:
-        """`spared` are the blobs that are stored if they are read, and not missed if they are not."""
+        """`spared` are the blobs that are stored if they are read, and not missed if they are not.
+
+        `proven` is as `Places` has it.
+        """
         self._needed = [inode for inode in blobs if inode not in spared]
         self._directory = directory
         self._grid = grid
-        self._places = Places(directory, grid, blobs)
+        self._places = Places(directory, grid, blobs, proven=proven)
         self._budget = Budget(directory, self._places.store_keys)
         self._lock = threading.Lock()
         self._suspect: dict[BlockKey, int] = {}
@@ -291,6 +296,8 @@ class Store:
         self._unverifiable.add(inode)
         try:
             made = self._directory.promote(kept.blob, there.blob, there.table.encode())
+            if not made:
+                self._directory.vouch(there.blob.store_key, kept.blob.store_key)
         except OSError as error:
             log.warning("blob_not_shared blob=%r error=%r", kept.blob.name, error.strerror)
             return
@@ -314,14 +321,16 @@ def open_store(
     manifest: Manifest,
     budget: int | None,
     spared: frozenset[int] = frozenset(),
+    *,
+    proven: bool = False,
 ) -> Store:
-    """Return the store of a snapshot, with what earlier mounts left in it; `spared` as `Store` has them.
+    """Return the store of a snapshot, with what earlier mounts left in it; the rest as `Store` has it.
 
     Raises:
         CacheUnusable: see `Store.load`.
 
     """
-    store = Store(directory, grid, blobs, spared)
+    store = Store(directory, grid, blobs, spared, proven=proven)
     store.load(budget)
     try:
         store.mended_snapshot = directory.save_snapshot(manifest)

@@ -114,7 +114,8 @@ def _store(
         return None, ""
     try:
         directory = open_directory(options.cache_dir or default_cache_dir())
-        return open_store(directory, grid, by_inode, manifest, options.cache_size, spared), ""
+        size, proven = options.cache_size, options.prove_digests
+        return open_store(directory, grid, by_inode, manifest, size, spared, proven=proven), ""
     except CacheUnusable as error:
         if first:
             raise

@@ -18,10 +18,10 @@ def blobs() -> dict[int, BlobRef]:
     return {A: BlobRef("a", "s3://x/a", "1", SIZE), B: BlobRef("b", "s3://x/b", "1", SIZE)}
 
 
-def opened(root, budget=10**9, snapshot=None, grid=GRID, spared=frozenset()) -> Store:
+def opened(root, budget=10**9, snapshot=None, grid=GRID, spared=frozenset(), **others) -> Store:
     snapshot = snapshot or blobs()
     manifest = build("s3://x", snapshot.values())
-    return open_store(open_directory(root), grid, snapshot, manifest, budget, spared)
+    return open_store(open_directory(root), grid, snapshot, manifest, budget, spared, **others)
 
 
 def block(content, index):

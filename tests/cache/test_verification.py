@@ -82,6 +82,21 @@ def test_what_was_verified_is_every_origins_and_there_once(cache_dir, content):
     assert json.loads((shared_path(cache_dir, content) / "meta.json").read_bytes())["verified_at"] > 0
 
 
+def test_where_it_must_be_proven_a_digest_leads_only_to_what_ones_own_origin_has_sent(cache_dir, content):
+    first = verified(cache_dir, content)
+    other = store_of(cache_dir, content, THERE, proven=True)
+    assert 0 == other.stored_bytes
+
+    write(other, content, A, 0, 1, 2, 3)
+    assert Verdict.RIGHT == other.verify(A, go_on)
+
+    for origin in (HERE, THERE):
+        assert whole(store_of(cache_dir, content, origin, proven=True), content)
+    assert whole(first, content)
+    assert 1 == len(open_directory(cache_dir).stored())
+    assert 0 == store_of(cache_dir, content, "https://elsewhere/a", proven=True).stored_bytes
+
+
 def test_two_origins_that_load_at_once_end_with_one_copy(cache_dir, content):
     here, there = filled(cache_dir, content), filled(cache_dir, content, THERE)
     assert 2 == len(open_directory(cache_dir).stored())

@@ -36,6 +36,10 @@ class Process:
 
     def __init__(self, name, command, environment, log):
         self.name = name
+        self.prefix = []
+        """What starts the command, besides what always does."""
+        self.also = []
+        """Options that are not always given."""
         self._command = command
         self._environment = environment
         self.log_file = log
@@ -43,8 +47,9 @@ class Process:
 
     def start(self):
         with self.log_file.open("ab") as log:
+            command = self.prefix + self._command + self.also
             self.process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
             )
 
     def end(self, number=signal.SIGTERM):
@@ -74,6 +79,7 @@ class Node:
         self.root = Path(root)
         self.kubelet = self.root / "kubelet"
         self.plugin_dir = self.kubelet / "plugins" / DRIVER
+        self.state = self.kubelet / "plugins" / f"{DRIVER}.state"
         self.registry = self.kubelet / "plugins_registry"
         self.cache = self.root / "cache"
         for directory in (self.kubelet, self.plugin_dir, self.registry):
@@ -146,6 +152,17 @@ class Node:
         self, pod, attributes, secrets=None, *, namespace="default", target=None, volume_id=None, timeout=30
     ):
         target = target or self.target(pod)
+        call = self.publishing(
+            pod, attributes, secrets, namespace=namespace, target=target, volume_id=volume_id, timeout=timeout
+        )
+        call.result()
+        return target
+
+    def publishing(
+        self, pod, attributes, secrets=None, *, namespace="default", target=None, volume_id=None, timeout=30
+    ):
+        """Begin to publish; return the call, which can be cancelled."""
+        target = target or self.target(pod)
         context = {
             "csi.storage.k8s.io/pod.name": pod,
             "csi.storage.k8s.io/pod.namespace": namespace,
@@ -157,8 +174,7 @@ class Node:
             volume_id=volume_id or f"csi-{pod}", target_path=str(target), volume_capability=capability(),
             readonly=True, secrets=secrets or {}, volume_context=context | attributes,
         )  # fmt: skip
-        self.calls.NodePublishVolume(request, timeout=timeout, wait_for_ready=True)
-        return target
+        return self.calls.NodePublishVolume.future(request, timeout=timeout, wait_for_ready=True)
 
     def unpublish(self, pod, target=None, volume_id=None, timeout=30):
         request = csi_pb2.NodeUnpublishVolumeRequest(
@@ -179,7 +195,7 @@ class Node:
     def mounts(self):
         """Return the paths of our mounts on this node: the sources', and the targets'."""
         own = [Path(m.mountpoint) for m in lazyfs_mounts() if m.mountpoint.startswith(f"{self.root}/")]
-        sources = [path for path in own if path.parent == self.plugin_dir / "state" / "mounts"]
+        sources = [path for path in own if path.parent == self.state / "mounts"]
         return sources, [path for path in own if path not in sources]
 
     def workers(self):

@@ -165,7 +165,7 @@ def test_the_node_s_own_credentials_are_nobody_s_unless_it_is_allowed(hosted, se
 def test_nothing_secret_is_in_any_log_or_file(node, hosted, secrets):
     node.publish(new_pod(), {"source": hosted.address}, secrets)
 
-    state = b"".join(file.read_bytes() for file in (node.plugin_dir / "state").rglob("*.json"))
+    state = b"".join(file.read_bytes() for file in node.state.rglob("*.json"))
     said = (node.plugin.log + node.mounter.log).encode() + state
     assert secrets["AWS_SECRET_ACCESS_KEY"].encode() not in said
     assert secrets["AWS_ACCESS_KEY_ID"].encode() not in said

@@ -1,5 +1,6 @@
 """Either process dies, is upgraded, comes back: readers wait a moment and get the right bytes."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from tests.csi.rig import DRIVER, new_pod, registered_by, until
 from tests.e2e.test_outlives import WITHOUT_RESEND, check, readers_of
 
 SHARD = "model-00001-of-00003.safetensors"
+TGKILL = 234
+"""The number of the system call, on x86-64."""
 
 
 @pytest.fixture
@@ -216,3 +219,14 @@ def test_a_source_that_does_not_become_one_leaves_the_next_call_a_clean_place(no
         node.publish(pod, {"source": "s3://nowhere-at-all"}, secrets)
 
     assert (node.publish(pod, volume, secrets) / "config.json").read_bytes()
+
+
+@pytest.mark.parametrize("which", ["plugin", "mounter"])
+def test_a_process_ends_whichever_of_its_threads_is_told(node, which):
+    """The kernel may give a signal to any of them."""
+    process = getattr(node, which).process
+    *_, thread = sorted(Path(f"/proc/{process.pid}/task").iterdir(), key=lambda path: int(path.name))
+
+    assert 0 == ctypes.CDLL(None).syscall(TGKILL, process.pid, int(thread.name), signal.SIGTERM)
+
+    assert 0 == process.wait(10)

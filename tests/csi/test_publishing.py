@@ -29,8 +29,8 @@ def test_a_pod_has_its_model_and_nothing_is_left_behind(node, volume, secrets, m
     assert ([], []) == node.mounts()
     assert not target.exists()
     until(lambda: node.workers() == [])
-    assert [] == list((node.plugin_dir / "state" / "targets").iterdir())
-    assert [] == list((node.plugin_dir / "state" / "volumes").iterdir())
+    assert [] == list((node.state / "targets").iterdir())
+    assert [] == list((node.state / "volumes").iterdir())
 
 
 def test_thirty_pods_share_one_mount_one_worker_and_one_download(node, volume, secrets, digests):

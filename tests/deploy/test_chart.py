@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import helm_python
 import pytest
@@ -203,6 +204,25 @@ def test_both_halves_mean_the_same_socket():
     assert f"--mounter=unix://{directory}/mounter.sock" in node["containers"][0]["args"]
     assert "--socket=/run/lazyfs/mounter.sock" in mounter["containers"][0]["args"]
     assert len(f"{directory}/mounter.sock") < 108  # sun_path
+
+
+def test_no_container_but_the_one_that_mounts_has_copies_of_the_mounts():
+    """A runtime binds a directory with all that is mounted below it, and such a copy outlasts the mount."""
+    node = named(objects(), "DaemonSet", "lazyfs-node")["spec"]["template"]["spec"]
+    (state,) = (a for a in node["containers"][0]["args"] if a.startswith("--state-dir="))
+    state = Path(state.partition("=")[2])
+    above = {
+        v["name"] for v in node["volumes"] if state.is_relative_to(v.get("hostPath", v).get("path", "/-"))
+    }
+
+    seen = [
+        (one["name"], mount.get("mountPropagation"))
+        for one in containers_of({"spec": node})
+        for mount in one["volumeMounts"]
+        if mount["name"] in above
+    ]
+
+    assert [("node", "Bidirectional")] == seen
 
 
 def test_every_volume_is_mounted_and_every_mount_has_its_volume():
