@@ -39,7 +39,7 @@ ATTENTION_S = 0.05
 """More time than that between two looks was not the server's: this process did not run."""
 MORE_PATIENT = 4
 """After a second request that is late as well, how many times longer the next one waits."""
-BURST, SHARE = 8, 0.05
+BURST, SHARE = 16, 0.05
 """Second requests at once, and for each request that ends well."""
 
 

@@ -313,3 +313,11 @@ def test_the_first_ones_are_there_at_once_and_more_are_earned():
     for _ in range(round(1 / SHARE)):
         hedging.end(hedging.begin(1.0, 1), complete=True)
     assert [True, False] == [hedging.take(), hedging.take()]
+
+
+def test_a_server_that_stalls_one_request_in_twelve_is_overtaken_for_a_while():
+    hedging = Hedging()
+    for _ in range(20):  # with eight at once, the nineteenth waited for its time-out
+        assert hedging.take()
+        for _ in range(12):
+            hedging.end(hedging.begin(1.0, 1), complete=True)
