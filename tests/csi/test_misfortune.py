@@ -265,18 +265,3 @@ def test_the_kernel_s_read_ahead_is_what_the_volume_wants(node, volume, secrets)
     ]
 
     assert ["8192\n", "2048\n"] == [file.read_text() for file in found]
-
-
-def test_the_state_directory_may_be_reached_by_a_link(volume, secrets):
-    """A kubelet's directory that was moved to a larger disk, say: the list of mounts has the other path."""
-    with a_node() as node:
-        node.state.mkdir()
-        (node.kubelet / "link").symlink_to(node.state)
-        node.plugin.also = ["--state-dir", str(node.kubelet / "link")]
-        node.start()
-        pod = new_pod()
-
-        node.publish(pod, volume, secrets)
-        assert (1, 1) == tuple(map(len, node.mounts()))
-        node.unpublish(pod)
-        gone(node)

@@ -226,13 +226,12 @@ def test_the_state_may_be_at_a_relative_path_and_behind_a_link(tmp_path, model, 
     link = tmp_path / "state"
     plugin = ("--state-dir", os.path.relpath(link))
     with a_node(allow=(f"file://{model}",), plugin=plugin) as node:
-        state = node.plugin_dir / "state"
-        state.mkdir()
-        link.symlink_to(state)
+        node.state.mkdir()
+        link.symlink_to(node.state)
         node.start().publish("p", parameters)
 
         sources, targets = node.mounts()
         assert (1, 1) == (len(sources), len(targets))
         node.unpublish("p")
         assert ([], []) == node.mounts()
-        assert [] == os.listdir(state / "mounts")
+        assert [] == os.listdir(node.state / "mounts")
