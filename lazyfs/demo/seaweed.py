@@ -94,6 +94,9 @@ class SeaweedFS:
             f"-s3.config={config}",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
+            # In its working directory: in /tmp, where they are otherwise, nobody removes them.
+            "-filer.localSocket=filer.sock",
+            "-s3.localSocket=s3.sock",
             "-master.volumeSizeLimitMB=256",
             "-master.telemetry=false",
             "-volume.max=0",
