@@ -5,9 +5,7 @@ from trio.testing import wait_all_tasks_blocked
 from lazyfs.core.blob import BlockKey, ByteRange
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.plan import Policy
-from lazyfs.errors import (
-    SourceUnavailable,
-)
+from lazyfs.errors import SourceUnavailable
 from lazyfs.streaming.flight import Tier
 from lazyfs.streaming.lanes import DEMAND_LANES
 from lazyfs.streaming.loader import ANY_IDLE_S, STORED_IDLE_S
