@@ -264,6 +264,13 @@ class MountOptions(StoreOptions):
         parse_size,
         "SIZE",
     )
+    cache_share: int | None = _option(
+        None,
+        "The most that the files of this mount may take of the cache; for more of it, files of others never "
+        "leave. Default: all of --cache-size. 0 keeps nothing.",
+        parse_size,
+        "SIZE",
+    )
     prove_digests: bool = _option(
         False,
         "Take a file of the cache by its publisher's digest only once this source itself has sent it: for a "

@@ -224,9 +224,10 @@ def order_of(said: dict[str, Any], own: MountOptions) -> dict[str, Any]:
             many = table[name].many
             wanted[name] = tuple(value) if many else parse(value) if parse is not None else value
     # Whoever writes a pod must not take the node's disk or memory from the others.
-    for name, most in (("cache_size", own.cache_size), ("memory", own.memory or MEMORY_BYTES)):
-        if wanted.get(name) is not None and most is not None:
-            wanted[name] = min(wanted[name], most)
+    if "cache_size" in wanted:
+        wanted["cache_share"] = wanted.pop("cache_size")
+    if wanted.get("memory") is not None:
+        wanted["memory"] = min(wanted["memory"], own.memory or MEMORY_BYTES)
     options = dataclasses.replace(own, **wanted)
     return {
         "source": " ".join(said["sources"]),

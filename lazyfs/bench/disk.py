@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lazyfs.bench.crew import Work, together
 from lazyfs.cache.directory import CacheDirectory, open_directory
-from lazyfs.cache.store import Outcome, Store, open_store
+from lazyfs.cache.store import Outcome, Store, Terms, open_store
 from lazyfs.core.advice import DiskRates
 from lazyfs.core.blob import BlobRef, BlockKey, Grid
 from lazyfs.core.manifest import build
@@ -100,7 +100,7 @@ def measure(cache_dir: Path, block_bytes: int, step_s: float) -> Disk | NoDisk:
 def _measure(directory: CacheDirectory, grid: Grid, count: int, step_s: float) -> Disk | NoDisk:
     blob = BlobRef("bench", "bench", "bench", count * grid.block_bytes)
     manifest = build("bench", [blob])
-    store = open_store(directory, grid, {FIRST_INODE: blob}, manifest, None)
+    store = open_store(directory, grid, {FIRST_INODE: blob}, manifest, Terms())
     writing = _Pass(store, grid, range(count), step_s, writing=True)
     writing.run(WRITERS)
     if not writing.done:

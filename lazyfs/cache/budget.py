@@ -3,6 +3,8 @@
 Whole blobs leave, longest unused first, never one of the mounted snapshot: where the budget is smaller than
 the model, what does not fit is served and not stored. So nothing is ever fetched, evicted and fetched again
 in circles (what users of other mounts met: vllm#31726).
+
+A share bounds what the mounted snapshot itself may take; to have more of it, nobody else's blobs leave.
 """
 
 import logging
@@ -20,9 +22,13 @@ FULL_S = 10.0
 class Budget:
     """Bytes of the cache directory. Called from several threads; one at a time evicts."""
 
-    def __init__(self, directory: CacheDirectory, ours: frozenset[str]) -> None:
+    def __init__(
+        self, directory: CacheDirectory, ours: frozenset[str], share_bytes: int | None = None
+    ) -> None:
         self._directory = directory
         self._ours = ours
+        self._share_bytes = share_bytes
+        self._own_bytes = 0
         self._lock = threading.Lock()
         self._evicting = threading.Lock()
         self._full_until_s = 0.0
@@ -36,12 +42,20 @@ class Budget:
         if capacity_bytes is None:
             capacity_bytes = self._directory.capacity_bytes(self.used_bytes)
         self.capacity_bytes = capacity_bytes
-        return sum(blob.allocated_bytes for blob in stored if blob.store_key not in self._ours)
+        self._own_bytes = sum(blob.allocated_bytes for blob in stored if blob.store_key in self._ours)
+        return self.used_bytes - self._own_bytes
+
+    @property
+    def share_left_bytes(self) -> int | None:
+        """How much more the mounted snapshot may take; None without a share."""
+        return None if self._share_bytes is None else max(0, self._share_bytes - self._own_bytes)
 
     def reserve(self, size_bytes: int) -> bool:
-        """Take `size_bytes`, evicting other snapshots' blobs if need be; False if the budget is full."""
+        """Take `size_bytes`, evicting other snapshots' blobs if need be; False if budget or share is full."""
         if self._take(size_bytes):
             return True
+        if self._beyond_share(size_bytes):
+            return False
         with self._evicting:
             if self._take(size_bytes):  # another writer has made room
                 return True
@@ -54,15 +68,21 @@ class Budget:
 
     def _take(self, size_bytes: int) -> bool:
         with self._lock:
-            fits = self.used_bytes + size_bytes <= self.capacity_bytes
+            fits = self.used_bytes + size_bytes <= self.capacity_bytes and not self._beyond_share(size_bytes)
             if fits:
                 self.used_bytes += size_bytes
+                self._own_bytes += size_bytes
             return fits
+
+    def _beyond_share(self, size_bytes: int) -> bool:
+        left_bytes = self.share_left_bytes
+        return left_bytes is not None and size_bytes > left_bytes
 
     def release(self, size_bytes: int) -> None:
         """Give back what was reserved and not written."""
         with self._lock:
             self.used_bytes -= size_bytes
+            self._own_bytes -= size_bytes
 
     def _evict(self, wanted_bytes: int) -> None:
         with self._lock:

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from enum import StrEnum
 
 from lazyfs.cache.blockfile import read_block, write_block, write_entry
@@ -36,6 +37,18 @@ class Outcome(StrEnum):
     DISK_TROUBLE = "disk_trouble"
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a store may keep, and what it may give out of what others have kept."""
+
+    budget_bytes: int | None = None
+    """Of the whole directory; None leaves a tenth of the disk free."""
+    share_bytes: int | None = None
+    """Of this store's own blobs, see `Budget`."""
+    proven: bool = False
+    """Of what lies under a digest, only what the blob's own origin once sent, see `Places`."""
+
+
 class Store:
     """Blocks of one snapshot. Made with `open_store`."""
 
@@ -44,19 +57,15 @@ class Store:
         directory: CacheDirectory,
         grid: Grid,
         blobs: dict[int, BlobRef],
+        terms: Terms,
         spared: frozenset[int] = frozenset(),
-        *,
-        proven: bool = False,
     ) -> None:
-        """`spared` are the blobs that are stored if they are read, and not missed if they are not.
-
-        `proven` is as `Places` has it.
-        """
+        """`spared` are the blobs that are stored if they are read, and not missed if they are not."""
         self._needed = [inode for inode in blobs if inode not in spared]
         self._directory = directory
         self._grid = grid
-        self._places = Places(directory, grid, blobs, proven=proven)
-        self._budget = Budget(directory, self._places.store_keys)
+        self._places = Places(directory, grid, blobs, proven=terms.proven)
+        self._budget = Budget(directory, self._places.store_keys, terms.share_bytes)
         self._lock = threading.Lock()
         self._suspect: dict[BlockKey, int] = {}
         """Damaged blocks of verified blobs: what must be written in their place."""
@@ -85,6 +94,8 @@ class Store:
                 "free some space, choose another --cache-dir, or mount without a cache: --cache-size 0",
             )
         room_bytes = self.capacity_bytes - self.used_bytes + leavable_bytes
+        if self._budget.share_left_bytes is not None:
+            room_bytes = min(room_bytes, self._budget.share_left_bytes)
         if self.missing_bytes > room_bytes:
             log.warning("cache_too_small missing=%d room=%d", self.missing_bytes, max(0, room_bytes))
 
@@ -319,10 +330,8 @@ def open_store(
     grid: Grid,
     blobs: dict[int, BlobRef],
     manifest: Manifest,
-    budget: int | None,
+    terms: Terms,
     spared: frozenset[int] = frozenset(),
-    *,
-    proven: bool = False,
 ) -> Store:
     """Return the store of a snapshot, with what earlier mounts left in it; the rest as `Store` has it.
 
@@ -330,8 +339,8 @@ def open_store(
         CacheUnusable: see `Store.load`.
 
     """
-    store = Store(directory, grid, blobs, spared, proven=proven)
-    store.load(budget)
+    store = Store(directory, grid, blobs, terms, spared)
+    store.load(terms.budget_bytes)
     try:
         store.mended_snapshot = directory.save_snapshot(manifest)
     except OSError as error:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 
-_THEIRS = ("AWS_", "HF_", "HUGGING_FACE_", "HUGGINGFACE_")
+_THEIRS = ("AWS_", "HF_", "HUGGING_FACE_", "HUGGINGFACE_", "LAZYFS_HTTP_", "NETRC")
 _KEPT = {
     "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
     "HF_ENDPOINT",
@@ -15,6 +15,7 @@ _NOBODY = {
     "BOTO_CONFIG": os.devnull,
     "AWS_EC2_METADATA_DISABLED": "true",
     "HF_TOKEN_PATH": os.devnull,
+    "NETRC": os.devnull,
 }
 """Where the client libraries would look for credentials else."""
 _places: dict[str, str] = {}

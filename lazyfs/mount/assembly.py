@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lazyfs.cache.directory import open_directory
-from lazyfs.cache.store import Store, open_store
+from lazyfs.cache.store import Store, Terms, open_store
 from lazyfs.config import MountOptions, default_cache_dir
 from lazyfs.core.blob import BlobRef, BlockKey, Grid
 from lazyfs.core.duplicates import duplicates
@@ -110,12 +110,12 @@ def _store(
     first: bool,
 ) -> tuple[Store | None, str]:
     """Return the store, if one is wanted; or why there is none though it was."""
-    if options.cache_size == 0:
+    if 0 in {options.cache_size, options.cache_share}:
         return None, ""
     try:
         directory = open_directory(options.cache_dir or default_cache_dir())
-        size, proven = options.cache_size, options.prove_digests
-        return open_store(directory, grid, by_inode, manifest, size, spared, proven=proven), ""
+        terms = Terms(options.cache_size, options.cache_share, options.prove_digests)
+        return open_store(directory, grid, by_inode, manifest, terms, spared), ""
     except CacheUnusable as error:
         if first:
             raise

@@ -10,7 +10,7 @@ from functools import partial
 import trio
 
 from lazyfs.cache.directory import CacheDirectory, open_directory
-from lazyfs.cache.store import Outcome, Store, open_store
+from lazyfs.cache.store import Outcome, Store, Terms, open_store
 from lazyfs.cache.verification import Verdict
 from lazyfs.config import WarmOptions, default_cache_dir
 from lazyfs.core.blob import BlockKey, Grid
@@ -67,7 +67,7 @@ def fill(address: str, options: WarmOptions, show: Show) -> Filled:
         blobs = Blobs(by_inode, Grid(options.block_size))
         directory = open_directory(options.cache_dir or default_cache_dir())
         spared = duplicates(by_inode)
-        store = open_store(directory, blobs.grid, by_inode, manifest, options.cache_size, spared)
+        store = open_store(directory, blobs.grid, by_inode, manifest, Terms(options.cache_size), spared)
         network_bytes = 0
         if store.missing_bytes or store.unverified:
             needed = [blob for inode, blob in by_inode.items() if inode not in spared]

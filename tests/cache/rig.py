@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lazyfs.cache.directory import open_directory
-from lazyfs.cache.store import Store, open_store
+from lazyfs.cache.store import Store, Terms, open_store
 from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid, page_aligned
 from lazyfs.core.manifest import build
 from lazyfs.streaming.flight import Buffers
@@ -21,7 +21,7 @@ def blobs() -> dict[int, BlobRef]:
 def opened(root, budget=10**9, snapshot=None, grid=GRID, spared=frozenset(), **others) -> Store:
     snapshot = snapshot or blobs()
     manifest = build("s3://x", snapshot.values())
-    return open_store(open_directory(root), grid, snapshot, manifest, budget, spared, **others)
+    return open_store(open_directory(root), grid, snapshot, manifest, Terms(budget, **others), spared)
 
 
 def block(content, index):

@@ -204,6 +204,19 @@ def test_what_is_no_blob_in_the_directory_is_passed_over(cache_dir, content):
     assert 1 == len(open_directory(cache_dir).stored())
 
 
+@pytest.mark.logs("cache_too_small")
+def test_a_share_bounds_what_is_our_own_and_nobody_leaves_for_more_of_it(cache_dir, content):
+    snapshot = other_blob(0)
+    write(opened(cache_dir, snapshot=snapshot), {A: content[A]}, A, 0, 1, 2, 3)
+    store = opened(cache_dir, share_bytes=2 * BLOCK)
+
+    assert [Outcome.STORED] * 2 + [Outcome.OVER_BUDGET] == write(store, content, B, 0, 1, 2)
+
+    store = opened(cache_dir, share_bytes=3 * BLOCK)
+    assert [Outcome.STORED, Outcome.OVER_BUDGET] == write(store, content, A, 0, 1)
+    assert SIZE == opened(cache_dir, snapshot=snapshot).stored_bytes
+
+
 @pytest.mark.logs("cache_evict_failed", "cache_too_small")
 def test_a_blob_that_cannot_be_removed_is_no_readers_trouble(cache_dir, content, monkeypatch):
     snapshot = other_blob(0)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from lazyfs.cache.directory import open_directory
-from lazyfs.cache.store import Store, open_store
+from lazyfs.cache.store import Store, Terms, open_store
 from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid, page_aligned
 from lazyfs.core.manifest import build
 from lazyfs.errors import BlockCorrupt
@@ -38,7 +38,7 @@ def opened(root: Path, snapshot: int) -> Store:
         for inode, size in enumerate(SIZES)
     }
     manifest = build(f"s3://x/{snapshot}", blobs.values())
-    return open_store(open_directory(root), GRID, blobs, manifest, BUDGET_BYTES)
+    return open_store(open_directory(root), GRID, blobs, manifest, Terms(BUDGET_BYTES))
 
 
 def keys() -> list[BlockKey]:

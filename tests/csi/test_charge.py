@@ -12,12 +12,11 @@ def told(wanted, **own):
     return from_document(order_of(SAID | {"options": wanted}, MountOptions(**own))["options"])
 
 
-@pytest.mark.parametrize(
-    ("own", "wanted", "most"),
-    [(None, "10GB", 10**10), (10**9, "10GB", 10**9), (10**9, "1MB", 10**6), (10**9, "0", 0)],
-)
-def test_a_volume_has_no_larger_share_of_the_cache_than_there_is(own, wanted, most):
-    assert most == told({"cache_size": wanted}, cache_size=own).cache_size
+@pytest.mark.parametrize(("wanted", "share"), [("10GB", 10**10), ("1MB", 10**6), ("0", 0), ("auto", None)])
+@pytest.mark.parametrize("own", [None, 10**9])
+def test_a_volumes_cache_size_is_its_share_and_no_reason_to_evict_others(own, wanted, share):
+    found = told({"cache_size": wanted}, cache_size=own)
+    assert (own, share) == (found.cache_size, found.cache_share)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from lazyfs.cache.directory import open_directory
-from lazyfs.cache.store import open_store
+from lazyfs.cache.store import Terms, open_store
 from lazyfs.core.blob import HEAD, PAGE_BYTES, BlockKey, ByteRange
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.manifest import build
@@ -99,7 +99,7 @@ class Loading(RuleBasedStateMachine):
     async def _mount(self) -> None:
         refs = refs_of(CONTENTS)
         manifest = build("s", refs.values())
-        store = open_store(open_directory(self.cache), GRID, refs, manifest, self.budget_bytes)
+        store = open_store(open_directory(self.cache), GRID, refs, manifest, Terms(self.budget_bytes))
         self.rig = Rig(CONTENTS, deadline_s=DEADLINE_S, disk=store, **self.options)  # type: ignore[arg-type]
         self.rig.fetcher.network = self._network
         self.changed: set[int] = set()
