@@ -44,8 +44,12 @@ LENGTH_MAX = 24 << 10
 _FLAGS = {f"--{name.replace('_', '-')}": attribute for attribute, name in OPTIONS.items()}
 _YES, _NO = {"true", "1", "yes"}, {"false", "0", "no", ""}
 _TEMPLATE = re.compile(r"\$\{([^}]*)\}")
-_IN_SECRET = re.compile(r"set (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY|HF_TOKEN(?: to one of [^ ,]+)?)")
-_LOG_IN = ", or run `hf auth login`"
+_IN_SECRET = re.compile(
+    r"set (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY|HF_TOKEN(?: to one of [^ ,]+)?"
+    r"|(?:LAZYFS_HTTP_TOKEN, or )?LAZYFS_HTTP_USER and LAZYFS_HTTP_PASSWORD)"
+)
+_ELSEWHERE = re.compile(r", or (?:run `hf auth login`|put (?:it|the host) into ~/\.netrc)")
+"""What the owner of a pod can do nothing with."""
 _HOW = "write it like s3://bucket/models/llama, hf://org/model or https://host/models/llama"
 
 
@@ -199,7 +203,7 @@ def for_volumes(text: str) -> str:
     """Return a message as users of volumes have it: attributes for options, a secret for variables."""
     for flag, attribute in _FLAGS.items():
         text = re.sub(rf"{flag}(?![\w-])", f"attribute {attribute}", text)
-    return _IN_SECRET.sub(r"set \1 in the volume's secret (nodePublishSecretRef)", text.replace(_LOG_IN, ""))
+    return _IN_SECRET.sub(r"set \1 in the volume's secret (nodePublishSecretRef)", _ELSEWHERE.sub("", text))
 
 
 def said(error: LazyfsError) -> str:

@@ -14,9 +14,10 @@ from lazyfs_csi.attributes import KUBERNETES, Volume, refuse_unfit
 
 NAMES = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL", "HF_TOKEN", "HF_ENDPOINT",
+    "AWS_ENDPOINT_URL", "HF_TOKEN", "HF_ENDPOINT", "LAZYFS_HTTP_TOKEN", "LAZYFS_HTTP_USER",
+    "LAZYFS_HTTP_PASSWORD",
 )  # fmt: skip
-"""What a secret can hold, as in KServe's secrets."""
+"""What a secret can hold: as in KServe's secrets, and what the HTTP source takes."""
 ALIASES = {
     "key_id": "AWS_ACCESS_KEY_ID",
     "access_key": "AWS_SECRET_ACCESS_KEY",

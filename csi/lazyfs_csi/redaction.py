@@ -1,8 +1,10 @@
 """Messages as text for the log, with nothing secret in it. Pure.
 
 CSI marks the fields that hold secrets (`csi_secret`), so whatever is marked is left out, of any message.
+Users put a password into a URL all the same: what stands before the host is left out, too.
 """
 
+import re
 from typing import Any
 
 from google.protobuf.message import Message
@@ -11,6 +13,7 @@ from lazyfs_csi.wire import csi_pb2
 
 TOKENS = "csi.storage.k8s.io/serviceAccount.tokens"
 _HIDDEN = "***"
+_USER = re.compile(r"(?<=://)[^/\s]*@")
 _SECRET: Any = csi_pb2.csi_secret
 
 
@@ -36,7 +39,7 @@ def _text(value: Any) -> str:
     if isinstance(value, Message):
         return f"({shown(value)})"
     if isinstance(value, str | dict):
-        return repr(value)
+        return _USER.sub(f"{_HIDDEN}@", repr(value))
     if hasattr(value, "__iter__") and not isinstance(value, bytes):
         return f"[{', '.join(_text(one) for one in value)}]"
     return str(value)

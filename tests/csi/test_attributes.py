@@ -133,4 +133,6 @@ def test_messages_name_the_secret_where_the_command_has_variables():
     assert f"set HF_TOKEN to one of {page} {place}" == for_volumes(
         f"set HF_TOKEN to one of {page}, or run `hf auth login`"
     )
+    web = "LAZYFS_HTTP_TOKEN, or LAZYFS_HTTP_USER and LAZYFS_HTTP_PASSWORD"
+    assert f"set {web} {place}" == for_volumes(f"set {web}, or put the host into ~/.netrc")
     assert "the name, and whose token HF_TOKEN is" == for_volumes("the name, and whose token HF_TOKEN is")

@@ -18,6 +18,10 @@ def test_names_of_other_drivers_are_understood():
     assert {"HF_TOKEN": "hf_x"} == environment_of({"token": "hf_x", "unrelated": "y"})
 
 
+def test_a_web_server_s_are_known_too():
+    assert {"LAZYFS_HTTP_TOKEN": "t"} == environment_of({"LAZYFS_HTTP_TOKEN": "t", "other": "y"})
+
+
 def test_no_variable_but_those_known_gets_to_a_worker():
     assert KEYS == environment_of(KEYS | {"LD_PRELOAD": "/evil.so", "AWS_PROFILE": "node"})
 

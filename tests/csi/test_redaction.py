@@ -23,6 +23,14 @@ def test_secrets_and_tokens_are_not_shown_and_all_else_is():
     assert "'source': 's3://b'" in line
 
 
+def test_a_password_in_an_address_is_not_shown():
+    request = csi_pb2.NodePublishVolumeRequest(
+        volume_context={"source": "https://me:hush@host/m hf://a/b@main"}
+    )
+
+    assert "volume_context={'source': 'https://***@host/m hf://a/b@main'}" == shown(request)
+
+
 def test_every_message_with_secrets_hides_them():
     for name in ("CreateVolumeRequest", "DeleteVolumeRequest", "ValidateVolumeCapabilitiesRequest"):
         assert "hush" not in shown(getattr(csi_pb2, name)(secrets={"k": "hush"}))
