@@ -70,7 +70,7 @@ def test_messages_of_attributes_and_secrets(node, secrets):
         (
             "the secret has none of the keys that are known, but password; the keys are AWS_ACCESS_KEY_ID, "
             "AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_REGION, AWS_DEFAULT_REGION, AWS_ENDPOINT_URL, "
-            "HF_TOKEN, HF_ENDPOINT"
+            "HF_TOKEN, HF_ENDPOINT, LAZYFS_HTTP_TOKEN, LAZYFS_HTTP_USER, LAZYFS_HTTP_PASSWORD"
         ),
     ) == refused(node, {"source": "s3://b"}, {"password": "hunter2"})
     assert (

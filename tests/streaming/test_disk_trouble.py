@@ -1,6 +1,7 @@
 """A disk that hangs, or takes no blocks: readers go on, memory is safe, what was declined is kept later."""
 
 import threading
+import time
 
 import pytest
 import trio
@@ -158,6 +159,8 @@ async def test_a_write_that_hangs_holds_up_nobody_for_long(contents, mock_clock)
     async with rig.running():
         for index in range(6):
             assert rig.expected(A, index) == await rig.read(A, index)
+        while len(asked) < WRITERS:  # threads begin when the machine has time for them, by no mock clock
+            await trio.to_thread.run_sync(time.sleep, 0.01)
         await trio.sleep(2 * streaming_disk.WRITE_PATIENCE_S)
 
         assert WRITERS == len(asked) == rig.hung_writes
