@@ -215,15 +215,15 @@ class Store:
             # What was verified is mended by itself alone: all of it begins anew.
             self._places.discard(kept)
             self._gone(key.inode, kept)
+            kept = self._places[key.inode]
         try:
-            self._write_once(key, content)
+            self._write_once(key, content, kept)
         except FileNotFoundError:
-            # Evicted by another process, or deleted by somebody: make it anew, once.
-            self._gone(key.inode, self._places[key.inode])
-            self._write_once(key, content)
+            # Evicted by another process, deleted by somebody, or made anew meanwhile: once more.
+            self._gone(key.inode, kept)
+            self._write_once(key, content, self._places[key.inode])
 
-    def _write_once(self, key: BlockKey, content: memoryview) -> None:
-        kept = self._places[key.inode]
+    def _write_once(self, key: BlockKey, content: memoryview, kept: Kept) -> None:
         entry = kept.table.checksum_of(key.index, content)
         path = self._directory.blob_path(kept.blob.store_key)
         self._places.prepare(key.inode, kept)
@@ -231,6 +231,8 @@ class Store:
         if not kept.verified:
             write_entry(path / "blocks", entry_offset(key.index), kept.table.encoded(key.index, entry))
         with self._lock:
+            if self._places[key.inode] is not kept:
+                raise FileNotFoundError(errno.ENOENT, "the blob was made anew meanwhile", str(path))
             kept.table[key.index] = entry
             self._suspect.pop(key, None)
 
@@ -242,8 +244,8 @@ class Store:
         """Drop a block. The table of a verified blob stays as it is: it says what must be there."""
         with self._lock:
             entry = kept.table[key.index]
-            if entry == ABSENT:
-                return
+            if entry == ABSENT or self._places[key.inode] is not kept:
+                return  # in a blob that was made anew meanwhile the block is another's
             kept.table[key.index] = ABSENT
             if kept.verified:
                 self._suspect[key] = entry
@@ -256,7 +258,9 @@ class Store:
 
     def _gone(self, inode: int, kept: Kept) -> None:
         """Drop all blocks of a blob whose files are gone."""
-        self._budget.release(self._places.gone(inode, kept))
+        with self._lock:  # or who has just written a block would take note of it in a place that is gone
+            gone_bytes = self._places.gone(inode, kept)
+        self._budget.release(gone_bytes)
 
     @property
     def verified_count(self) -> int:

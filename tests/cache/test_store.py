@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 import xxhash
 
+from lazyfs.cache import store as store_module
 from lazyfs.cache.directory import CacheDirectory, open_directory
 from lazyfs.cache.store import Outcome
 from lazyfs.core.blob import BlobRef, BlockKey, Grid
@@ -229,6 +230,42 @@ def test_a_blob_that_cannot_be_removed_is_no_readers_trouble(cache_dir, content,
     monkeypatch.setattr(CacheDirectory, "remove", refuse)
 
     assert [Outcome.OVER_BUDGET] == write(store, content, B, 0)
+
+
+@pytest.mark.logs("cache_blob_gone", "cache_trouble")
+@pytest.mark.parametrize("deed", ["write", "read"])
+def test_a_blob_that_is_made_anew_meanwhile_loses_no_block_of_either(cache_dir, content, monkeypatch, deed):
+    store = opened(cache_dir)
+    write(store, content, A, 0)
+    real = getattr(store_module, f"{deed}_block")
+
+    def meanwhile(path, *given, **how):
+        """Somebody deletes the blob, and another thread begins it anew."""
+        monkeypatch.setattr(store_module, f"{deed}_block", real)
+        before = real(path, *given, **how) if deed == "write" else None
+        shutil.rmtree(path.parent)
+        assert [Outcome.STORED] == write(store, content, A, 1)
+        if deed == "read":
+            write(store, content, A, 0)
+            given[1][:] = bytes(len(given[1]))  # it was read before its bytes were there
+            return len(given[1])
+        return before
+
+    monkeypatch.setattr(store_module, f"{deed}_block", meanwhile)
+    if deed == "write":
+        write(store, content, A, 2)
+        there = (1, 2)
+    else:
+        with pytest.raises(BlockCorrupt):
+            read(store, A, 0)
+        there = (0, 1)
+
+    again = opened(cache_dir)
+    for index in there:
+        assert store.has(BlockKey(A, index))
+        assert again.has(BlockKey(A, index))
+        assert bytes(block(content[A], index)) == read(again, A, index)
+    assert again.used_bytes == store.used_bytes
 
 
 # -- disks that do not do what they should ------------------------------------------------------------------

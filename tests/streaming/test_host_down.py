@@ -75,7 +75,7 @@ async def test_one_at_a_time_tries_and_everybody_goes_on_when_it_is_up(contents,
         readers = Outcomes(rig, nursery)
         readers.read(A, *range(16))
         await until(lambda: rig.loader.breakers.down)
-        await trio.sleep(1.0)
+        await trio.sleep(3.0)  # a busy machine begins with the pauses late
         del dialled[:]
         await trio.sleep(3.0)
         # Pauses have grown to a second, for readers wait.
@@ -196,11 +196,10 @@ async def test_warm_up_waits_for_its_host_without_piling_up_and_then_goes_on(con
     server.close()
     async with rig.running():
         await until(lambda: rig.loader.breakers.down)
-        await trio.sleep(1.0)
+        await trio.sleep(3.0)  # a busy machine begins with the pauses late
         del dialled[:]
         await trio.sleep(3.0)
-        # Nobody waits: the pauses go on growing. A busy machine may have begun with one later.
-        assert len(dialled) <= 4
+        assert len(dialled) <= 2  # nobody waits: the pauses go on growing
         assert 0 == rig.ledger.used_bytes
 
         again = FaultServer(port=server.port)
