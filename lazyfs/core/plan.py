@@ -92,6 +92,14 @@ class _File:
     streams: deque[_Stream] = field(default_factory=deque)
 
 
+@dataclass(frozen=True, slots=True)
+class PlannerStatistics:
+    """What a planner remembers."""
+
+    streams: int
+    """Readers that it follows, of all files."""
+
+
 class Planner:
     """Pure: what it has been told -> what should come next. Knows keys, not bytes."""
 
@@ -126,6 +134,10 @@ class Planner:
         self._warm = set(self._order) - spared if policy is Policy.MODEL else set()
         self._exhausted = False
         """Whether the last look around found nothing: with thousands of files it takes a while."""
+
+    def statistics(self) -> PlannerStatistics:
+        """Return what is remembered now."""
+        return PlannerStatistics(sum(len(file.streams) for file in self._files.values()))
 
     def first_wanted(self) -> list[BlockKey]:
         """Return what an engine reads before any weight: small files, then weight files' headers.

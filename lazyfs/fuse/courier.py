@@ -139,7 +139,7 @@ class Courier:
         self.unanswered_count = self._unanswered()
 
     def _unanswered(self) -> int:
-        return len(self._waiting) + len(self._carried) + self._sender.unwritten_count
+        return len(self._waiting) + len(self._carried) + self._sender.statistics().unwritten
 
     async def _introduce(self, pipe: trio.socket.SocketType) -> Iterable[int]:
         """Have pyfuse3 answer INIT, and wait until that answer is agreed with."""

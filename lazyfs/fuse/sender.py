@@ -13,6 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from queue import SimpleQueue
 
 from lazyfs.fuse import wire
@@ -28,22 +29,42 @@ BACKLOG_MAX = 8
 """Replies that wait for a thread keep their blocks' memory; beyond so many the sender itself writes."""
 
 
+@dataclass(frozen=True, slots=True)
+class SenderStatistics:
+    """What a sender is doing."""
+
+    threads: int
+    """Threads that were started; none while copying is fast."""
+    unwritten: int
+    """Replies that wait for a thread, or are being written by one."""
+
+
 class Sender:
     """Sends through one descriptor. `send` is for one thread; `close` ends the others.
 
-    `answered` is called, in whichever thread, with the request whose reply has been written.
+    `answered` is called, in whichever thread, with the request whose reply has been written. `bytes_per_s` is
+    how fast replies are copied into the kernel, until some have been measured.
     """
 
-    def __init__(self, fd: int, answered: Callable[[int], None], threads: int | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        answered: Callable[[int], None],
+        threads: int | None = None,
+        bytes_per_s: float = 2 * SLOW_BYTES_PER_S,
+    ) -> None:
         self._fd = fd
         self._answered = answered
         self._count = threads or min(4, os.cpu_count() or 1)
         self._queue: SimpleQueue[Parts | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._bytes_per_s = 2 * SLOW_BYTES_PER_S
+        self._bytes_per_s = bytes_per_s
         self._lock = threading.Lock()
-        self.unwritten_count = 0
-        """Replies that wait for a thread, or are being written by one."""
+        self._unwritten_count = 0
+
+    def statistics(self) -> SenderStatistics:
+        """Return what is being done now."""
+        return SenderStatistics(len(self._threads), self._unwritten_count)
 
     def send(self, parts: Parts) -> None:
         """Send one reply. It may be gone when this returns, or a moment later."""
@@ -55,14 +76,14 @@ class Sender:
             self._threads.append(threading.Thread(target=self._work, daemon=True, name="sender"))
             self._threads[-1].start()
         with self._lock:
-            self.unwritten_count += 1
+            self._unwritten_count += 1
         self._queue.put(parts)
 
     def _work(self) -> None:
         while (parts := self._queue.get()) is not None:
             self._write(parts)
             with self._lock:
-                self.unwritten_count -= 1
+                self._unwritten_count -= 1
             del parts  # or its view would keep a block's memory while this waits
 
     def _write(self, parts: Parts) -> None:

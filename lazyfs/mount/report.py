@@ -66,7 +66,8 @@ class Reporter:
         self._started_at_s = origin.started_at_s
         self._rate = RateMeter()
         self._rate_bytes_per_s = 0.0
-        self._moved_at_s = time.monotonic()
+        self.moved_at_s = time.monotonic()
+        """When something last came from the network (monotonic)."""
         self._fetched_bytes = 0.0
         self._needed_bytes = manifest.size_bytes if needed_bytes is None else needed_bytes
         self._snapshot = manifest.snapshot_id
@@ -94,7 +95,7 @@ class Reporter:
         fetched = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK) + self._traffic.arriving_bytes
         self._rate_bytes_per_s = self._rate.sample(now_s, fetched)
         if fetched != self._fetched_bytes:
-            self._fetched_bytes, self._moved_at_s = fetched, now_s
+            self._fetched_bytes, self.moved_at_s = fetched, now_s
         if self.complete_after_s is None and self._local_bytes >= self._needed_bytes:
             self.complete_after_s = time.time() - self._started_at_s
 
@@ -113,7 +114,7 @@ class Reporter:
         if self._local_bytes >= self._needed_bytes:
             return Phase.COMPLETE
         wanted = self._traffic.flying(Tier.NETWORK) or self._traffic.oldest_wait() is not None
-        if wanted and time.monotonic() - self._moved_at_s > STALLED_S:
+        if wanted and time.monotonic() - self.moved_at_s > STALLED_S:
             return Phase.STALLED
         # Without a store warm-up never ends: it waits for memory.
         resting = self._warmer.exhausted or self._store is None

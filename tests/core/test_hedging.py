@@ -37,13 +37,13 @@ class Link:
         self.size = size
         self.chance = random.Random(seed)
         self.uneven = uneven
-        self.trips = [self._begin() for _ in range(connections)]
+        self.trips = [self.begin() for _ in range(connections)]
         self.stalled = {}
         """How much they will ever bring."""
         self.late = 0
         self.durations = []
 
-    def _begin(self):
+    def begin(self):
         return self.hedging.begin(self.now_s, self.size)
 
     def step(self):
@@ -65,7 +65,7 @@ class Link:
             if trip.received_bytes == self.size:
                 self.durations.append(self.now_s - trip.began_at_s)
                 self.hedging.end(trip, complete=True)
-                self.trips[place] = self._begin()
+                self.trips[place] = self.begin()
 
     def run(self, seconds):
         for _ in range(int(seconds / TICK_S)):
@@ -165,7 +165,7 @@ def test_when_the_link_becomes_slow_nothing_is_late(connections):
 def test_when_more_share_the_link_nothing_is_late():
     link = Link(4, 100e6)
     link.run(10)
-    link.trips += [link._begin() for _ in range(28)]
+    link.trips += [link.begin() for _ in range(28)]
     link.run(10)
 
     assert 0 == link.late

@@ -271,7 +271,7 @@ def test_streams_are_bounded_and_the_oldest_is_forgotten():
     for number in range(STREAMS_MAX + 5):
         found.observe(100, span(number * 10, 0.1), missed=False)
 
-    assert STREAMS_MAX == len(found._files[100].streams)
+    assert STREAMS_MAX == found.statistics().streams
 
 
 def test_natural_order_counts():

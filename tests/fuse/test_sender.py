@@ -49,8 +49,7 @@ def test_large_replies_go_to_threads_while_copying_is_slow_and_arrive_whole(pipe
 
     monkeypatch.setattr(module.os, "writev", slow)
     monkeypatch.setattr(module, "SLOW_BYTES_PER_S", 1e15)  # nothing is fast
-    sender = Sender(ours.fileno(), answered, threads=2)
-    sender._bytes_per_s = 1.0
+    sender = Sender(ours.fileno(), answered, threads=2, bytes_per_s=1.0)
     got = []
     for fill in range(6):
         sender.send(large(fill))
@@ -63,12 +62,11 @@ def test_large_replies_go_to_threads_while_copying_is_slow_and_arrive_whole(pipe
 
 def test_small_replies_never_wait_behind_large_ones(pipe):
     ours, theirs = pipe
-    sender = Sender(ours.fileno(), answered)
-    sender._bytes_per_s = 1.0
+    sender = Sender(ours.fileno(), answered, bytes_per_s=1.0)
     sender.send([HEADER])
 
     assert HEADER == theirs.recv(100)
-    assert not sender._threads
+    assert 0 == sender.statistics().threads
     sender.close()
 
 
