@@ -17,7 +17,7 @@ pytestmark = pytest.mark.chaos
 
 KILLS = number("KILLS", 3)
 READERS = 8
-PAUSE_S_MAX = 0.8
+BETWEEN_S = 0.8
 ROUNDS_S = 120
 READ = """
 import hashlib, mmap, os, select, sys
@@ -60,7 +60,7 @@ def test_readers_do_not_notice_whichever_process_goes(hosted, secrets, digests, 
         kinds = ("pread", "mmap", "direct")
         readers = [reader(targets[n % 4], kinds[n % 3], digests) for n in range(READERS)]
         for which in [node.plugin, node.mounter] * KILLS:
-            time.sleep(chance.uniform(0.0, PAUSE_S_MAX))
+            time.sleep(chance.uniform(0.0, BETWEEN_S))
             met = len(node.plugin.logged("mounter_came"))
             which.end(how)
             which.start()

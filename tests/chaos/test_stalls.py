@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.chaos.stage import BLOCK, MEASURED, number, seed, staged
+from lazyfs.demo.seaweed import free_ports
+from tests.chaos.stage import BLOCK, number, seed, staged
+from tests.e2e.mounting import metrics
 from tests.faults.pattern import Pattern
 from tests.faults.scenarios import SCENARIOS
 from tests.faults.server import Behaviour
@@ -19,8 +21,6 @@ STALLS = number("STALLS", 2)
 COUNT = 12 * STALLS
 PAGE = 4096
 FIRST_BYTE_S = 0.1
-MACHINE_S = 0.1
-"""What two shared cores may add to any read."""
 
 
 class Stalling:
@@ -52,11 +52,12 @@ def last_page(fd, pattern, index):
 
 
 # Among several, a request is late only once the others are ahead of it by as much as it should have brought.
-@pytest.mark.parametrize(("readers", "cost_max"), [(1, 2.0), (4, 4.0)])
-def test_what_a_stall_costs_by_the_p99(tmp_path, readers, cost_max):
+@pytest.mark.parametrize("readers", [1, 4])
+def test_stalls_are_overtaken_and_what_they_cost_is_printed(tmp_path, readers):
     chosen = seed()
     pattern = Pattern(1, 2 * COUNT * BLOCK)
-    options = ("--block-size", BLOCK, "--policy", "demand")
+    (port,) = free_ports(1)
+    options = ("--block-size", BLOCK, "--policy", "demand", "--http", f"127.0.0.1:{port}")
     with staged(tmp_path, {"model-001.bin": pattern}, *options) as stage:
         fd = os.open(stage.mount.path / "model-001.bin", os.O_RDONLY | os.O_DIRECT)
         order = random.Random(chosen).sample(range(2 * COUNT), 2 * COUNT)
@@ -69,7 +70,8 @@ def test_what_a_stall_costs_by_the_p99(tmp_path, readers, cost_max):
 
         usual, stalled = times(order[:COUNT]), times(order[COUNT:])
         os.close(fd)
+        overtaken = metrics(port)["lazyfs_hedges_won_total"]
 
     p99_s, longest_s = usual[len(usual) * 99 // 100], stalled[-1]
     print(f"{len(doomed)} of {COUNT} stalled; p99 {p99_s:.3f} s, longest {longest_s / p99_s:.2f} x that")
-    assert longest_s <= (cost_max * p99_s + MACHINE_S if MEASURED else 10.0)
+    assert overtaken >= len(doomed)

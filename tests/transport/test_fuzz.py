@@ -6,7 +6,6 @@ hold the bytes of the range the head was made for, so a lie about bytes is not a
 """
 
 import random
-import time
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -38,7 +37,6 @@ def check(server, raw):
     server.script = [Behaviour(raw=raw)] * 7  # redirects too
     reader, into, landed = RangeReader(PATIENCE), memoryview(bytearray(STOP - START)), [0]
     location = Location(server.url(), {"If-Match": ETAG}, version=ETAG)
-    began_at_s = time.monotonic()
     try:
         reader.fetch(location, Wanted(ByteRange(START, STOP), len(CONTENT)), into, landed.append)
         assert CONTENT.matches(START, into)
@@ -46,7 +44,6 @@ def check(server, raw):
         assert CONTENT.matches(START, into[: landed[-1]])
     finally:
         reader.close()
-    assert time.monotonic() - began_at_s < WAIT_S_MAX
 
 
 def chunked(body, size=777):

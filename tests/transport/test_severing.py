@@ -21,15 +21,16 @@ from tests.faults.blackhole import black_hole
 from tests.faults.server import Behaviour, FaultServer
 
 SIZE = 3 << 20
-SOON_S = 1.0
-"""Far less than any time-out, and enough for a busy machine."""
+TIMEOUT_S = 60.0
+SOON_S = 20.0
+"""Far less than the time-out, and enough for any machine."""
 
 
 class Fetching:
     """A fetch in a thread of its own."""
 
     def __init__(self, url, lane=None):
-        self.lane = lane or Lane(Patience(connect_s=10.0, first_byte_s=10.0, stall_s=10.0))
+        self.lane = lane or Lane(Patience(connect_s=TIMEOUT_S, first_byte_s=TIMEOUT_S, stall_s=TIMEOUT_S))
         self.landed = 0
         self.error = None
         self.into = bytearray(SIZE)
@@ -47,17 +48,15 @@ class Fetching:
         self.landed = count
 
     def end(self):
-        """End it; return how long that took."""
-        began_s = time.monotonic()
+        """End it; it must be over long before its time-out."""
         self.lane.end()
-        self._thread.join(5)
+        self._thread.join(SOON_S)
         assert not self._thread.is_alive()
         self.lane.close()
-        return time.monotonic() - began_s
 
 
 def until(condition):
-    deadline_s = time.monotonic() + 5
+    deadline_s = time.monotonic() + SOON_S
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.005)
@@ -77,25 +76,26 @@ def server(pattern_bytes):
     found = FaultServer(pattern_bytes(SIZE))
     yield found
     found.close()
-    until(lambda: not found._clients)
+    until(lambda: not found.open_count)
 
 
+@pytest.mark.real
 def test_while_it_connects():
     with black_hole() as port:
         fetching = Fetching(f"http://127.0.0.1:{port}/x")
         time.sleep(0.1)
         assert fetching.error is None
 
-        assert fetching.end() < SOON_S
+        fetching.end()
     assert isinstance(fetching.error, SourceUnavailable)
 
 
 def test_while_it_waits_for_a_head(server):
-    server.behave = lambda _asked: Behaviour(delay_s=5.0)
+    server.behave = lambda _asked: Behaviour(delay_s=TIMEOUT_S)
     fetching = Fetching(server.url())
     until(lambda: server.asked)
 
-    assert fetching.end() < SOON_S
+    fetching.end()
     assert isinstance(fetching.error, SourceUnavailable)
 
 
@@ -105,21 +105,23 @@ def test_while_it_waits_for_more(server, landed):
     fetching = Fetching(server.url())
     until(lambda: server.asked and fetching.landed == landed)
 
-    assert fetching.end() < SOON_S
+    fetching.end()
     assert isinstance(fetching.error, SourceUnavailable)
     assert server.content[:landed] == fetching.into[:landed]
 
 
+@pytest.mark.real
 def test_while_tls_shakes_hands():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         fetching = Fetching(f"https://127.0.0.1:{silent.getsockname()[1]}/x")
         client, _ = silent.accept()
         with client:
             client.recv(10)
-            assert fetching.end() < SOON_S
+            fetching.end()
     assert isinstance(fetching.error, SourceUnreachable)
 
 
+@pytest.mark.real
 def test_under_tls_nothing_but_the_content_is_written(pattern_bytes, tmp_path, monkeypatch):
     authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
@@ -129,13 +131,13 @@ def test_under_tls_nothing_but_the_content_is_written(pattern_bytes, tmp_path, m
     fetching = Fetching(server.url(host="localhost"))
     try:
         until(lambda: fetching.landed > 100_000)
-        assert fetching.end() < SOON_S
+        fetching.end()
         # If the socket forgot that it speaks TLS, what follows would be ciphertext.
         written = len(bytes(fetching.into).rstrip(b"\0"))
         assert server.content[:written] == fetching.into[:written]
     finally:
         server.close()
-        until(lambda: not server._clients)
+        until(lambda: not server.open_count)
 
 
 def test_an_ended_lane_fetches_nothing_more(server):
@@ -149,6 +151,7 @@ def test_an_ended_lane_fetches_nothing_more(server):
     fetching.end()
 
 
+@pytest.mark.real
 def test_what_has_come_and_was_not_received_shows():
     line = Line()
     assert not line.unread
@@ -165,6 +168,7 @@ def test_what_has_come_and_was_not_received_shows():
     line.close()
 
 
+@pytest.mark.real
 def test_an_address_that_does_not_answer_does_not_keep_the_next_from_being_tried(monkeypatch):
     with black_hole() as dead, socket.create_server(("127.0.0.1", 0)) as server:
         found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))
@@ -175,12 +179,13 @@ def test_an_address_that_does_not_answer_does_not_keep_the_next_from_being_tried
         line.close()
 
 
+@pytest.mark.real
 def test_all_addresses_together_are_given_the_time_of_one(monkeypatch):
     with black_hole() as dead:
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", dead))] * 8
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", dead))] * 200
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
         line, began_s = Line(), time.monotonic()
         with pytest.raises(SourceUnreachable, match="cannot connect to storage.example:80: "):
             line.dial("storage.example", 80, 0.5, ())
-        assert time.monotonic() - began_s < 0.5 + SOON_S
+        assert time.monotonic() - began_s < SOON_S  # and not 100 s
         line.close()
