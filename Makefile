@@ -1,4 +1,4 @@
-# Nine verbs; CI runs the same ones. Everything goes into .venv, and vLLM, which pins half of what there is, into
+# CI runs the same verbs. Everything goes into .venv, and vLLM, which pins half of what there is, into
 # .venv-vllm.
 PYTHON ?= python3
 # What `make bench` measures: main, readers, links, models, all (benchmarks/README.md)
@@ -11,12 +11,14 @@ READS ?= 10000
 STALLS ?= 20
 READERS ?= 32
 MODEL_MB ?= 2000
+# How many tests run at once: most of them wait for a process or a server.
+WORKERS ?= 3
 SEED ?= $(shell od -An -N3 -tu4 /dev/urandom | tr -d ' ')
 BIN := .venv/bin
 VLLM := .venv-vllm
 export PYTHON
 
-.PHONY: setup demo test test-vllm chaos check docs bench clean
+.PHONY: setup demo test-fast test test-slow test-vllm chaos check docs bench clean
 
 setup: .venv/ready
 
@@ -30,9 +32,24 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/lazyfs demo
 
+# After each edit: what needs no mount, root, server or other process.
+test-fast: setup
+	$(BIN)/pytest -q -n 2 -m 'not real and not slow and not vllm'
+
+# What a change can break, on real mounts, a real S3 server and real processes. Branches are traced where they are
+# asserted: `core` has to be covered by its own tests.
 test: setup
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report --include 'lazyfs/core/*' --fail-under 100
+	$(BIN)/coverage run --source lazyfs.core -m pytest -q tests/core
+	$(BIN)/coverage report --skip-covered --fail-under 100
+	$(BIN)/pytest -q -n $(WORKERS) --ignore tests/core
+
+# What takes long: the image's file system, every version of Kubernetes, many examples of each property, and chaos
+# for minutes.
+test-slow: setup
+	HYPOTHESIS_PROFILE=many $(BIN)/pytest -q -n 2 -o timeout=900 -o faulthandler_timeout=900 -m hypothesis
+	$(BIN)/pytest -q -n 2 -m slow
+	SECONDS=60 KILLS=40 READS=4000 STALLS=4 READERS=32 MODEL_MB=500 \
+	  $(BIN)/pytest -q -s -o timeout=900 -o faulthandler_timeout=900 -m chaos tests/chaos
 
 # A start takes longer than what a hanging test of the others would.
 test-vllm: setup $(VLLM)/ready

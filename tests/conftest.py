@@ -1,10 +1,16 @@
-"""Fixtures for all tests, and the rules they enforce: no unexpected warning, no needless sleep."""
+"""Fixtures for all tests, and the rules they enforce.
+
+* A test without the mark `real` starts no process and uses no socket, so `make test-fast` needs neither.
+* Who opened a socket or started a process has closed it: garbage is collected after such a test.
+* A warning in the log fails the test that did not expect it.
+"""
 
 import functools
 import gc
 import inspect
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,11 +21,44 @@ from hypothesis import settings
 
 from lazyfs.demo.seaweed import SeaweedFS
 
-settings.register_profile("ci", deadline=None, max_examples=60, derandomize=True)
+# `make test` plays the same examples each time, `make test-slow` and `make chaos` more of them, and new ones.
+settings.register_profile("default", deadline=None, max_examples=20, derandomize=True)
+settings.register_profile("many", deadline=None, max_examples=200, print_blob=True)
 settings.register_profile("chaos", deadline=None, max_examples=1500, print_blob=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-ASYNC_TIMEOUT_S = 20.0
+ASYNC_TIMEOUT_S = 60.0
+
+REAL_DIRECTORIES = {"chaos", "csi", "deploy", "e2e", "faults", "hub", "pull", "vllm"}
+REAL_FIXTURES = {"hub_server", "seaweed", "server", "web"}
+# What the interpreter's audit hooks call the start of a process and the use of a socket. A trio loop makes a
+# pair of sockets for itself and connects neither.
+REAL_EVENTS = {"os.fork", "os.posix_spawn", "socket.bind", "socket.connect", "subprocess.Popen"}
+
+_real_events_seen: set[str] = set()
+
+
+def _note(event: str, arguments: tuple[object, ...]) -> None:
+    if event in REAL_EVENTS or (event == "open" and arguments[0] == "/dev/fuse"):
+        _real_events_seen.add(event)
+
+
+sys.addaudithook(_note)  # for good: there is no way to remove one
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is real by its directory or its fixtures; all else carries the mark itself."""
+    tests = Path(__file__).parent
+    for item in items:
+        directory = item.path.relative_to(tests).parts[0]
+        if directory in REAL_DIRECTORIES or not REAL_FIXTURES.isdisjoint(item.fixturenames):
+            item.add_marker("real")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now out of later collections of garbage: they take a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -63,10 +102,13 @@ def _no_unexpected_warnings(
 
 
 @pytest.fixture(autouse=True)
-def _collect_garbage() -> Iterator[None]:
-    """Let unclosed files and sockets show in the test that left them."""
+def _real_is_marked_and_cleaned_up(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have unclosed sockets show in the test that left them; elsewhere collecting garbage only costs time."""
+    _real_events_seen.clear()
     yield
-    gc.collect()
+    if _real_events_seen:
+        gc.collect()
+        assert request.node.get_closest_marker("real"), f"mark it `real`: it caused {_real_events_seen}"
 
 
 @pytest.fixture(scope="session")

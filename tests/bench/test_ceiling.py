@@ -21,6 +21,7 @@ def left(path):
     return os.listdir(path), [m for m in mounts() if m.mountpoint.startswith(str(path))]
 
 
+@pytest.mark.real
 def test_a_mount_that_never_waits_is_read_and_taken_away(tmp_path):
     found = ceiling.measure(MEMORY, 1 << 20, 5.0)
 
@@ -30,6 +31,7 @@ def test_a_mount_that_never_waits_is_read_and_taken_away(tmp_path):
     assert ([], []) == left(tmp_path)
 
 
+@pytest.mark.real
 def test_where_nothing_can_be_mounted_it_says_why(monkeypatch, tmp_path):
     monkeypatch.setattr(ceiling, "SERVER", ("/bin/echo", "there is no /dev/fuse; load the module:"))
 

@@ -29,6 +29,7 @@ def test_a_path_that_is_a_file_is_refused(tmp_path):
         open_directory(tmp_path / "file")
 
 
+@pytest.mark.real
 def test_one_that_cannot_be_written_to_is_refused_with_the_cure(tmp_path):
     if os.geteuid():
         pytest.skip("a read-only mount needs root")

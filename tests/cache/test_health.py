@@ -57,6 +57,7 @@ def state(store):
     return store.health.look()[0]
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble", "snapshot_not_saved")
 def test_a_disk_that_fills_up_is_read_and_written_again_when_there_is_room(
     small_disk, content, short_pauses, caplog
@@ -78,6 +79,7 @@ def test_a_disk_that_fills_up_is_read_and_written_again_when_there_is_room(
     assert 1 == events.count("cache_trouble") == events.count("cache_recovered")
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble")
 def test_a_disk_that_becomes_read_only_is_read_and_not_written(small_disk, content, caplog):
     store = opened(small_disk / "cache")
@@ -91,6 +93,7 @@ def test_a_disk_that_becomes_read_only_is_read_and_not_written(small_disk, conte
     assert "state=bypass why='Read-only file system'" in caplog.text
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble", "snapshot_not_saved")
 def test_a_read_only_disk_cannot_be_mounted_with_and_can_be_gone_on_with(small_disk, content):
     write(opened(small_disk / "cache"), content, A, 0)
@@ -100,6 +103,7 @@ def test_a_read_only_disk_cannot_be_mounted_with_and_can_be_gone_on_with(small_d
         opened(small_disk / "cache")
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble")
 def test_a_disk_whose_writes_fail_is_probed_with_one_write_at_a_time(disk, content, short_pauses):
     store = opened(disk.root / "cache")
@@ -119,6 +123,7 @@ def test_a_disk_whose_writes_fail_is_probed_with_one_write_at_a_time(disk, conte
     assert bytes(block(content[A], 1)) == read(store, A, 1)
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble")
 def test_a_block_the_disk_cannot_read_is_corrupt_and_the_disk_is_still_tried(disk, content):
     store = opened(disk.root / "cache")
@@ -134,6 +139,7 @@ def test_a_block_the_disk_cannot_read_is_corrupt_and_the_disk_is_still_tried(dis
     assert bytes(block(content[A], 1)) == read(store, A, 1)
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble")
 def test_a_disk_that_cannot_be_read_at_all_is_left_alone_and_keeps_its_blocks(disk, content, short_pauses):
     store = opened(disk.root / "cache")
@@ -153,6 +159,7 @@ def test_a_disk_that_cannot_be_read_at_all_is_left_alone_and_keeps_its_blocks(di
     assert DiskState.HEALTHY is state(store)
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble")
 def test_a_disk_that_is_slow_is_told_and_used(disk, content, monkeypatch):
     monkeypatch.setattr(health, "SLOW_S", 0.05)
@@ -164,6 +171,7 @@ def test_a_disk_that_is_slow_is_told_and_used(disk, content, monkeypatch):
     assert "it took 0." in store.health.look()[1]
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble")
 def test_a_write_that_hangs_and_ends_after_all_has_stored_its_block(disk, content):
     store = opened(disk.root / "cache")
@@ -181,6 +189,7 @@ def test_a_write_that_hangs_and_ends_after_all_has_stored_its_block(disk, conten
     assert DiskState.BYPASS is state(store)
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_read_hangs", "cache_trouble")
 def test_a_read_that_hangs_leaves_its_block_where_it_is(disk, content):
     store = opened(disk.root / "cache")

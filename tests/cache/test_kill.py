@@ -4,17 +4,19 @@ import json
 import subprocess
 import sys
 
-KILLS = 200
+import pytest
 
 
-def test_a_cache_is_right_whenever_its_writers_are_killed(cache_dir):
+@pytest.mark.real
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_cache_is_right_whenever_its_writers_are_killed(cache_dir, kills):
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.cache.writing", str(cache_dir), str(KILLS), "20"],
+        [sys.executable, "-m", "tests.cache.writing", str(cache_dir), str(kills), "20"],
         capture_output=True, text=True, check=True, timeout=100,
     )  # fmt: skip
     found = json.loads(ran.stdout)
 
-    assert KILLS == found["killed"]
+    assert kills == found["killed"]
     assert 0 == found["wrong"] == found["corrupt"] == found["damaged"]
-    assert found["stored"] > KILLS
+    assert found["stored"] > kills
     assert found["complete"]

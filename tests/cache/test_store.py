@@ -93,6 +93,7 @@ def test_another_block_size_starts_the_blob_anew(cache_dir, content):
     assert opened(cache_dir, grid=larger).has(BlockKey(A, 0))
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_blob_gone")
 def test_a_cache_that_is_deleted_while_mounted_is_made_anew(cache_dir, content):
     store = opened(cache_dir)
@@ -291,6 +292,7 @@ def fill(path):
     os.close(fd)
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_trouble", "snapshot_not_saved")
 def test_a_disk_that_fills_up_declines_and_goes_on_reading(small_disk, content):
     store = opened(small_disk / "cache")
@@ -301,6 +303,7 @@ def test_a_disk_that_fills_up_declines_and_goes_on_reading(small_disk, content):
     assert bytes(block(content[A], 0)) == read(store, A, 0)
 
 
+@pytest.mark.real
 def test_a_full_disk_that_lacks_something_is_refused_with_the_cure(small_disk, content):
     fill(small_disk)
 
@@ -315,6 +318,7 @@ def test_a_budget_without_room_for_the_snapshot_is_said(tmp_path, content, caplo
     assert f"cache_too_small missing={2 * SIZE} room={SIZE}" in caplog.text
 
 
+@pytest.mark.real
 def test_a_full_disk_that_has_everything_is_fine(small_disk, content):
     store = opened(small_disk / "cache")
     for inode in (A, B):
@@ -324,6 +328,7 @@ def test_a_full_disk_that_has_everything_is_fine(small_disk, content):
     assert bytes(block(content[A], 0)) == read(opened(small_disk / "cache"), A, 0)
 
 
+@pytest.mark.real
 @pytest.mark.logs("cache_without_direct_io")
 def test_a_file_system_without_direct_io_works_and_says_what_it_costs(tmp_path, content, caplog):
     if os.geteuid():

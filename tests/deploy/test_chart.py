@@ -12,7 +12,7 @@ from lazyfs import __version__
 from scripts.deployment import CHART, rendered
 from tests.deploy.objects import containers_of, named, pod_of
 from tests.deploy.restricted import violations
-from tests.deploy.validating import EDGES, VERSIONS, invalid
+from tests.deploy.validating import EDGES, PARAMETERS, invalid
 
 VALUES = {
     "its own": {},
@@ -67,7 +67,7 @@ def objects(values=None):
     return [found for file in rendered(values).values() for found in file]
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", PARAMETERS)
 def test_what_is_rendered_is_valid_for_every_version(version):
     assert [] == invalid(objects(), version)
 

@@ -11,7 +11,7 @@ from scripts.deployment import rendered
 from tests.deploy.manifests import EXAMPLES, VALUES, ours
 from tests.deploy.objects import DEPLOY, ROOT, containers_of, named, pod_of, read
 from tests.deploy.restricted import violations
-from tests.deploy.validating import EDGES, VERSIONS, invalid
+from tests.deploy.validating import EDGES, PARAMETERS, invalid
 
 DRIVER = "csi.lazyfs.dev"
 KUBERNETES = "csi.storage.k8s.io/"
@@ -39,7 +39,7 @@ def volumes(found):
             yield from volumes(value)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("version", PARAMETERS)
 def test_the_examples_are_valid_for_every_version(version):
     assert [] == invalid([found for file in MANIFESTS for found in read(file)], version)
 

@@ -14,7 +14,7 @@ from tests.deploy import image
 from tests.deploy.manifests import every_pod, ours
 from tests.deploy.objects import ROOT, containers_of
 
-pytestmark = pytest.mark.image
+pytestmark = pytest.mark.slow
 
 BASE_BYTES = 130_000_000
 """What python:3.11-slim-bookworm takes: Debian's minimal system and a Python."""

@@ -4,12 +4,17 @@ from collections.abc import Iterable
 from functools import cache
 
 import kubernetes_validate
+import pytest
 from kubernetes_validate import utils
 
 from tests.deploy.objects import Object, key
 
 VERSIONS = [f"1.{minor}" for minor in range(30, 38)]
 EDGES = [VERSIONS[0], VERSIONS[-1]]
+# The oldest and the newest after each change; those between by `make test-slow`.
+PARAMETERS = [
+    version if version in EDGES else pytest.param(version, marks=pytest.mark.slow) for version in VERSIONS
+]
 CUSTOM = {"monitoring.coreos.com", "serving.kserve.io", "llm.nebari.dev"}
 """Groups of custom resources, which have no schema here."""
 

@@ -15,6 +15,7 @@ def unprivileged(monkeypatch):
     monkeypatch.setattr(module.os, "geteuid", lambda: 1000)
 
 
+@pytest.mark.real
 @pytest.mark.usefixtures("unprivileged")
 @pytest.mark.parametrize("source", ["s3://bucket/prefix", "s3://b/with,comma\\and space"])
 def test_fusermount3_mounts_and_hands_the_descriptor_over(tmp_path, source):
@@ -38,12 +39,14 @@ def test_without_fusermount3_the_cure_is_named(tmp_path, monkeypatch):
         open_channel(tmp_path, "s3://b", allow_other=False)
 
 
+@pytest.mark.real
 @pytest.mark.usefixtures("unprivileged")
 def test_what_fusermount3_says_is_passed_on(tmp_path):
     with pytest.raises(FuseUnavailable, match="not permitted: .*missing"):
         open_channel(tmp_path / "missing", "s3://b", allow_other=False)
 
 
+@pytest.mark.real
 def test_mount_as_root_has_type_source_and_flags(tmp_path):
     channel = open_channel(tmp_path, "s3://bucket/a b", allow_other=True)
     try:

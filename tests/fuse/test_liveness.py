@@ -16,6 +16,7 @@ def test_an_answer_tells_the_state(answer, state):
     assert state is _state(answer)
 
 
+@pytest.mark.real
 def test_a_file_system_that_works_is_alive_and_one_without_a_status_hides_it(tmp_path):
     assert Liveness.ALIVE is liveness(tmp_path)
     assert Liveness.HIDDEN is read_status(tmp_path)

@@ -8,6 +8,8 @@ from lazyfs.fuse import wire
 from lazyfs.fuse.channel import Channel, detach, open_channel
 from lazyfs.fuse.session import Session
 
+pytestmark = pytest.mark.real
+
 CONTENT = struct.pack("=IIIIHHIIHHI", 7, 31, 131072, 0, 12, 9, 4096, 1, 1, 0, 0).ljust(64, b"\0")
 
 

@@ -47,7 +47,9 @@ def web(tmp_path_factory):
         yield get
 
 
-@pytest.fixture(params=PLACES)
+@pytest.fixture(
+    params=[name if name == "local" else pytest.param(name, marks=pytest.mark.real) for name in PLACES]
+)
 def place(request, tmp_path, monkeypatch):
     if request.param == "s3":
         return request.getfixturevalue("bucket")

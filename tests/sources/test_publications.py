@@ -48,6 +48,7 @@ def publish(place, **changes):
     place.put(FILE_NAME, encode(Publication(tuple(claims))))
 
 
+@pytest.mark.real
 def test_files_have_the_publishers_digests_and_the_publication_is_not_shown(place):
     publish(place)
 
@@ -65,6 +66,7 @@ def test_the_same_file_in_two_places_is_one_in_the_store(bucket, tmp_path):
     }
 
 
+@pytest.mark.real
 @pytest.mark.logs("publication_stale")
 def test_a_file_that_was_replaced_since_is_as_it_is_listed_and_that_is_told(place, caplog):
     publish(place)
@@ -78,6 +80,7 @@ def test_a_file_that_was_replaced_since_is_as_it_is_listed_and_that_is_told(plac
     assert "publication_stale files=1 first='config.json'" in caplog.text
 
 
+@pytest.mark.real
 @pytest.mark.logs("publication_stale")
 def test_a_file_that_is_gone_is_told(place, caplog):
     publish(place)
@@ -87,12 +90,14 @@ def test_a_file_that_is_gone_is_told(place, caplog):
     assert "first='sub/model.safetensors'" in caplog.text
 
 
+@pytest.mark.real
 def test_a_publication_that_pins_nothing_says_nothing(place):
     publish(place, etag=None, modified_ns=None)
 
     assert {None} == {blob.digest for blob in listed(place).values()}
 
 
+@pytest.mark.real
 @pytest.mark.logs("publication_unusable", "publication_unfinished")
 @pytest.mark.parametrize(
     ("content", "says"),
@@ -111,12 +116,14 @@ def test_one_that_cannot_be_used_keeps_nobody_from_mounting(place, caplog, conte
     assert says in caplog.text
 
 
+@pytest.mark.real
 def test_a_file_of_that_name_below_is_a_file(place):
     place.put(f"sub/{FILE_NAME}", b"mine")
 
     assert [f"sub/{FILE_NAME}"] == list(listed(place))
 
 
+@pytest.mark.real
 def test_a_place_with_nothing_but_a_publication_is_empty(place):
     from lazyfs.errors import SourceMissing
 

@@ -37,6 +37,7 @@ def fault(chance: random.Random, size: int) -> Behaviour:
     )
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("share", [0.05, 0.2])
 async def test_every_read_is_right_and_in_time_and_little_is_asked_for_twice(pattern_bytes, share):
     chance, server = random.Random(share), FaultServer()

@@ -25,6 +25,7 @@ def after_drop(user):
     return dict(line.split(":", 1) for line in first.splitlines() if ":" in line)
 
 
+@pytest.mark.real
 @root
 def test_root_keeps_its_name_and_nothing_else():
     state = after_drop(None)
@@ -35,6 +36,7 @@ def test_root_keeps_its_name_and_nothing_else():
     assert "1" == state["NoNewPrivs"].strip()
 
 
+@pytest.mark.real
 @root
 def test_another_user_is_that_user_with_its_groups_only():
     # The interpreter of this test may lie where that user cannot look: what matters here is who it was.

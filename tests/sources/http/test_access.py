@@ -16,6 +16,8 @@ from tests.faults.server import Behaviour
 from tests.sources import webservers
 from tests.sources.http.site import names, read, refused
 
+pytestmark = pytest.mark.real
+
 
 def basic(user, password):
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

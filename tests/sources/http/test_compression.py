@@ -6,6 +6,8 @@ from lazyfs.errors import LazyfsError
 from tests.sources import webservers
 from tests.sources.http.site import read, refused
 
+pytestmark = pytest.mark.real
+
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_a_file_that_comes_compressed_is_refused(site, opened, name):

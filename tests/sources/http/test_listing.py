@@ -7,6 +7,8 @@ from lazyfs.errors import AccessDenied, BadResponse, SourceMissing, UnfinishedPu
 from tests.faults.server import Behaviour
 from tests.sources.http.site import MODIFIED, names, refused
 
+pytestmark = pytest.mark.real
+
 
 def test_a_publication_says_what_there_is_without_any_index(site, opened):
     digest = "ab" * 32

@@ -8,6 +8,8 @@ from lazyfs.errors import BadResponse, BlobChanged
 from tests.faults.server import Behaviour
 from tests.sources.http.site import MODIFIED, read, refused
 
+pytestmark = pytest.mark.real
+
 
 def test_a_strong_etag_is_sent_along_and_every_reply_must_carry_it(site, opened):
     site.file("/a")

@@ -4,6 +4,8 @@ import pytest
 
 from tests.faults.server import Behaviour
 
+pytestmark = pytest.mark.real
+
 
 @pytest.mark.parametrize("status", [400, 403, 405, 501])
 def test_where_head_is_not_allowed_one_byte_is_asked_for(site, opened, status):

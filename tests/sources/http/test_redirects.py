@@ -12,6 +12,8 @@ from lazyfs.transport.ranges import Wanted
 from tests.faults.server import Behaviour
 from tests.sources.http.site import read
 
+pytestmark = pytest.mark.real
+
 
 def test_a_signed_url_is_asked_for_once_a_file_and_without_credentials(site, storage, opened, monkeypatch):
     monkeypatch.setenv("LAZYFS_HTTP_TOKEN", "t0ken")

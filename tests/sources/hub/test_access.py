@@ -5,6 +5,8 @@ import pytest
 from lazyfs.errors import AccessDenied, CredentialsInvalid, LocationRefused, SourceMissing
 from tests.sources.hub.asking import SECRET, by_name, read, refused
 
+pytestmark = pytest.mark.real
+
 
 @pytest.fixture
 def private(hub):

@@ -12,6 +12,8 @@ from lazyfs.transport.ranges import Wanted
 from tests.faults.server import Behaviour
 from tests.sources.hub.asking import by_name, read, refused
 
+pytestmark = pytest.mark.real
+
 
 @pytest.mark.parametrize(("style", "told"), [("s3", True), ("cloudfront", True), ("silent", False)])
 def test_a_location_says_when_it_expires_if_its_url_does(hub, model, connect, style, told):

@@ -12,6 +12,8 @@ from lazyfs.transport.lane import Lane
 from lazyfs.transport.ranges import Wanted
 from tests.sources.hub.asking import by_name, read, refused
 
+pytestmark = pytest.mark.real
+
 
 def test_a_listing_is_two_requests_and_knows_the_hashes_of_large_files(hub, model, connect):
     found = by_name(connect("hf://org/model"))

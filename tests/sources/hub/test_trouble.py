@@ -23,6 +23,7 @@ from tests.faults.server import Behaviour, FaultServer
 from tests.sources.hub.asking import SECRET, by_name, read, refused
 
 
+@pytest.mark.real
 def test_what_is_not_there_is_named(hub, model, connect):
     hub.repository("org/empty")
 
@@ -153,6 +154,7 @@ def test_an_endpoint_that_is_no_url_is_told_without_repeating_it(endpoint, monke
     assert "pass" not in str(error)
 
 
+@pytest.mark.real
 def test_the_endpoint_of_s3_is_never_shown_the_hubs_token(hub, model, connect, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", SECRET)
     s3 = FaultServer()
@@ -171,6 +173,7 @@ def test_a_ca_bundle_that_cannot_be_read_is_told(monkeypatch):
     refused(SourceUntrusted, open_source, "hf://org/model", Access())
 
 
+@pytest.mark.real
 @pytest.mark.usefixtures("impatient")
 def test_a_certificate_nobody_signed_is_told(monkeypatch):
     monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
@@ -231,6 +234,7 @@ def lazyfs_ls(environment):
     )  # fmt: skip
 
 
+@pytest.mark.real
 def test_the_endpoint_comes_from_the_environment_and_nobody_asks_when_offline(hub, model, tmp_path):
     environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path)}
 
@@ -243,6 +247,7 @@ def test_the_endpoint_comes_from_the_environment_and_nobody_asks_when_offline(hu
     assert not hub.asked
 
 
+@pytest.mark.real
 def test_only_what_it_needs_of_the_hubs_client_is_imported():
     """That client's API takes longer to import than a mount takes to be ready."""
     code = "import sys, lazyfs.sources.hub; print('huggingface_hub.hf_api' in sys.modules)"
