@@ -10,6 +10,7 @@ import gc
 import inspect
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ settings.register_profile("default", deadline=None, max_examples=20, derandomize
 settings.register_profile("many", deadline=None, max_examples=200, print_blob=True)
 settings.register_profile("chaos", deadline=None, max_examples=1500, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+# A shell has what it runs in the background ignore SIGINT, and all that starts from there would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ASYNC_TIMEOUT_S = 60.0
 

@@ -94,7 +94,7 @@ class Crowd:
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
-            process.wait(10)
+            process.wait(60)
 
 
 def stack(pid: int) -> str:

@@ -63,7 +63,7 @@ class Stage:
 
     def settles_at(self, held: tuple[int, int]) -> None:
         """Wait until nothing more is held than before."""
-        deadline_s = time.monotonic() + 10
+        deadline_s = time.monotonic() + 60
         while (now := self.held()) != held:
             assert time.monotonic() < deadline_s, f"{now} descriptors and children; before {held}"
             time.sleep(0.05)

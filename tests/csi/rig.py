@@ -20,7 +20,7 @@ from lazyfs.fuse.mountinfo import lazyfs_mounts
 from lazyfs_csi.wire import csi_pb2, csi_pb2_grpc, registration_pb2, registration_pb2_grpc
 
 DRIVER = "csi.lazyfs.dev"
-START_S = 15.0
+START_S = 60.0
 PRIVATE = ["unshare", "--mount", "--propagation", "private"]
 SHARED = ["unshare", "--mount", "--propagation", "unchanged"]
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
@@ -55,7 +55,7 @@ class Process:
     def end(self, number=signal.SIGTERM):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(number)
-            self.process.wait(20)
+            self.process.wait(60)
 
     def kill(self):
         self.end(signal.SIGKILL)
@@ -149,7 +149,7 @@ class Node:
         return found
 
     def publish(
-        self, pod, attributes, secrets=None, *, namespace="default", target=None, volume_id=None, timeout=30
+        self, pod, attributes, secrets=None, *, namespace="default", target=None, volume_id=None, timeout=60
     ):
         target = target or self.target(pod)
         call = self.publishing(
@@ -159,7 +159,7 @@ class Node:
         return target
 
     def publishing(
-        self, pod, attributes, secrets=None, *, namespace="default", target=None, volume_id=None, timeout=30
+        self, pod, attributes, secrets=None, *, namespace="default", target=None, volume_id=None, timeout=60
     ):
         """Begin to publish; return the call, which can be cancelled."""
         target = target or self.target(pod)
@@ -182,12 +182,21 @@ class Node:
         )
         self.calls.NodeUnpublishVolume(request, timeout=timeout, wait_for_ready=True)
 
+    def taken_away(self, pod):
+        """Unpublish a pod's volume, unless another call still works on it; return whether it is done."""
+        try:
+            self.unpublish(pod)
+        except grpc.RpcError as error:
+            assert grpc.StatusCode.ABORTED is error.code()
+            return False
+        return True
+
     def stats(self, pod, target=None):
         return self.calls.NodeGetVolumeStats(
             csi_pb2.NodeGetVolumeStatsRequest(
                 volume_id=f"csi-{pod}", volume_path=str(target or self.target(pod))
             ),
-            timeout=10, wait_for_ready=True,
+            timeout=30, wait_for_ready=True,
         )  # fmt: skip
 
     # -- what there is -------------------------------------------------------------------------------
@@ -208,7 +217,7 @@ class Node:
         return found
 
 
-def until(condition, seconds=20.0):
+def until(condition, seconds=60.0):
     """Wait until a condition holds; return what it returned."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -226,8 +235,8 @@ def registered_by(node):
     (path,) = node.registry.glob("*.sock")
     with grpc.insecure_channel(f"unix://{path}") as channel:
         stub = registration_pb2_grpc.RegistrationStub(channel)
-        info = stub.GetInfo(registration_pb2.InfoRequest(), timeout=5)
-        stub.NotifyRegistrationStatus(registration_pb2.RegistrationStatus(plugin_registered=True), timeout=5)
+        info = stub.GetInfo(registration_pb2.InfoRequest(), timeout=30)
+        stub.NotifyRegistrationStatus(registration_pb2.RegistrationStatus(plugin_registered=True), timeout=30)
     return info
 
 

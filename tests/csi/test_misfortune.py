@@ -93,19 +93,10 @@ def test_nobody_waits_for_a_caller_that_is_gone(node, secrets):
         until(lambda: node.mounts()[0])
         call.cancel()
 
-        until(lambda: taken_away(node, pod))
+        until(lambda: node.taken_away(pod))
 
         assert not target.exists()
         gone(node)
-
-
-def taken_away(node, pod):
-    try:
-        node.unpublish(pod)
-    except grpc.RpcError as error:
-        assert grpc.StatusCode.ABORTED is error.code()
-        return False
-    return True
 
 
 def test_what_somebody_else_has_mounted_at_a_target_stays_and_nothing_of_ours_does(node, volume, secrets):

@@ -179,7 +179,7 @@ def test_readers_do_not_wait_for_ever_for_a_mounter(volume, secrets):
         node.mounter.kill()
         reader = subprocess.Popen(["cat", target / SHARD], stdout=-3, stderr=-3)
 
-        assert reader.wait(20) != 0
+        assert reader.wait(60) != 0
         assert node.plugin.logged("mount_dead")
         node.unpublish(pod)
         assert ([], []) == node.mounts()
@@ -193,7 +193,7 @@ def test_a_publish_waits_for_the_mounter_to_come_back(node, volume, secrets):
         until(lambda: node.mounts()[0])
         node.mounter.start()
 
-        assert (published.result(20) / "config.json").read_bytes()
+        assert (published.result(60) / "config.json").read_bytes()
 
 
 def test_the_kubelet_finds_the_plugin_and_finds_it_again(node):
@@ -230,4 +230,4 @@ def test_a_process_ends_whichever_of_its_threads_is_told(node, which):
 
     assert 0 == ctypes.CDLL(None).syscall(TGKILL, process.pid, int(thread.name), signal.SIGTERM)
 
-    assert 0 == process.wait(10)
+    assert 0 == process.wait(60)

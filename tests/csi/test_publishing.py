@@ -176,17 +176,15 @@ def test_what_is_stuck_is_taken_away(node, volume, secrets):
 
 def test_a_call_on_a_target_that_another_call_works_on_is_put_off(node, volume, secrets, unanswering):
     pod = new_pod()
-    threads = ThreadPoolExecutor(1)
-    waiting = threads.submit(node.publish, pod, volume, unanswering)
+    call = node.publishing(pod, volume, unanswering)
     until(lambda: node.mounts()[0])
 
     with pytest.raises(grpc.RpcError) as caught:
         node.unpublish(pod)
 
     assert grpc.StatusCode.ABORTED is caught.value.code()
-    assert isinstance(waiting.exception(60), grpc.RpcError)
-    threads.shutdown()
-    node.unpublish(pod)
+    call.cancel()
+    until(lambda: node.taken_away(pod))
 
 
 @pytest.fixture

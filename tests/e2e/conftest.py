@@ -7,6 +7,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lazyfs.demo.link import Link
+from lazyfs.fuse.channel import detach
 from tests.sources.places import Bucket
 
 BLOCK = 256 << 10
@@ -99,7 +100,9 @@ def slow_link(aws, monkeypatch):
 
 @pytest.fixture
 def mnt(tmp_path):
-    return tmp_path / "mnt"
+    """A place to mount at; what a test that failed left there is taken away."""
+    yield tmp_path / "mnt"
+    detach(tmp_path / "mnt")
 
 
 @pytest.fixture

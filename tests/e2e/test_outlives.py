@@ -163,7 +163,7 @@ def test_an_upgrade_that_fails_leaves_the_worker_that_serves(hosted, endpoint, m
         worker = mount.worker
         flag.touch()
         mount.process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not mount.logged("upgrade_failed"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
@@ -186,9 +186,9 @@ def test_without_a_worker_readers_get_an_error_in_the_end(hosted, slow_link, mnt
         os.kill(mount.worker, signal.SIGKILL)
 
         for _, reader in readers:
-            reader.communicate(timeout=10)
+            reader.communicate(timeout=60)
             assert reader.returncode, "an error, or SIGBUS for who had it mapped"
-        mount.process.wait(5)
+        mount.process.wait(60)
         assert 1 == mount.process.returncode
         assert "nobody served" in mount.log
         assert mounted_at(mnt) is None
@@ -213,7 +213,7 @@ def test_who_holds_it_dies_and_readers_get_an_error_at_once(hosted, slow_link, m
         mount.process.wait()
 
         for _, reader in readers:
-            reader.communicate(timeout=5)
+            reader.communicate(timeout=60)
             assert reader.returncode
         assert not alive(worker), "it dies with who held it"
         assert 0 == lazyfs("unmount", mnt).returncode
@@ -229,7 +229,7 @@ def test_no_process_and_no_descriptor_is_left_behind(hosted, endpoint, mnt, cach
         before = held()
         killed_again_and_again(mount, 3, 0.1)
         assert 0 == lazyfs("upgrade", mnt).returncode
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while (before, 1) != (held(), len(mount.children())):
             assert time.monotonic() < deadline, (before, held(), mount.children())
             time.sleep(0.05)
@@ -317,7 +317,7 @@ def test_a_system_that_refuses_a_process_for_a_while_costs_no_mount(
         reader = reading(mnt / SHARDS[0], "pread")
         eventually(lambda: len(mount.logged("worker_not_started")) > 1)
         flag.unlink()
-        assert 0 == reader.wait(10)
+        assert 0 == reader.wait(60)
         reader.communicate()
 
 

@@ -179,7 +179,7 @@ def test_a_disk_that_hangs_keeps_no_reader_and_is_told(model, digests, mnt, disk
         mount.process.send_signal(signal.SIGTERM)
         waited_for(lambda: mounted_at(mnt) is None, 2.0)
         disk.fail()
-        mount.process.wait(5)
+        mount.process.wait(60)
 
 
 @needs_root

@@ -72,7 +72,7 @@ def pulling(hosted, target, cache_dir, *options):
 
 def wait_until(process, condition):
     """Return whether it came true before the process ended."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not condition():
         if process.poll() is not None:
             return False

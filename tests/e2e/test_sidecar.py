@@ -114,7 +114,7 @@ def sidecar(node):
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate(timeout=5)
+        process.communicate(timeout=60)
     shutil.rmtree(place)
 
 
@@ -133,7 +133,7 @@ def test_an_engine_reads_what_a_sidecar_has_mounted_and_sigterm_leaves_nothing_b
     mount, reader = sidecar(), engine(node)
 
     assert "the model 0\n" == ask(reader)
-    reader.communicate(timeout=5)  # Kubernetes ends sidecars after all others
+    reader.communicate(timeout=60)  # Kubernetes ends sidecars after all others
     mount.terminate()
     assert 0 == mount.wait(TIMEOUT_S)
     assert [] == node.mounts()
@@ -151,7 +151,7 @@ def test_a_sidecar_that_was_killed_is_started_again_and_the_engine_sees_the_new_
 
     assert "the model 0\n" == ask(reader)
     assert 1 == len(node.mounts())
-    reader.communicate(timeout=5)
+    reader.communicate(timeout=60)
     again.terminate()
     assert 0 == again.wait(TIMEOUT_S)
     assert [] == node.mounts()

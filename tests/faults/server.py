@@ -300,7 +300,7 @@ class FaultServer:
 
     def wait_until_up(self) -> None:
         """Wait until connections are accepted again."""
-        assert self._listening.wait(10)
+        assert self._listening.wait(60)
 
     def close(self) -> None:
         if self._closed.is_set():

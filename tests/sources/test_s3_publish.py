@@ -293,7 +293,7 @@ def test_room_is_waited_for_and_a_part_larger_than_all_of_it_goes_alone():
     waiter.join(0.05)
     waited = waiter.is_alive()
     room.give(100)
-    waiter.join(5)
+    waiter.join(60)
 
     assert (True, False) == (waited, waiter.is_alive())
 

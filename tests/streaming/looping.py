@@ -19,7 +19,7 @@ class Looping:
         self._begun = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._main,), kwargs={"clock": self._clock})
         self._thread.start()
-        assert self._begun.wait(10)
+        assert self._begun.wait(60)
 
     async def _main(self) -> None:
         async with trio.open_nursery() as self.nursery:
@@ -41,7 +41,7 @@ class Looping:
     def close(self) -> None:
         """Cancel everything, and wait for its end."""
         self.run(self._cancel)
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     async def _cancel(self) -> None:

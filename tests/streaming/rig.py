@@ -169,6 +169,6 @@ class Rig:
 
 async def until(condition):
     """Wait for what threads do; not by a mock clock."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while not condition():
             await trio.sleep(0.005)

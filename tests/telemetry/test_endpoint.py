@@ -74,7 +74,7 @@ def test_a_read_that_hangs_is_unhealthy_and_not_tried_again_while_it_hangs(tmp_p
 
     def hang():
         tries.append(threading.current_thread())
-        go.wait(10)
+        go.wait(60)
 
     probe = Probe(hang)
 

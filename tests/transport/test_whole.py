@@ -217,7 +217,7 @@ def test_the_last_byte_is_not_given_before_the_server_was_asked_once_more(server
 
     def behave(asked):
         if asked.method == "HEAD":
-            assert sure.wait(10)
+            assert sure.wait(60)
         return WHOLE
 
     server.behave = behave
@@ -229,7 +229,7 @@ def test_the_last_byte_is_not_given_before_the_server_was_asked_once_more(server
             time.sleep(0.01)
         assert not last.done()
         sure.set()
-        assert server.content[-BLOCK:] == last.result(10)[0]
+        assert server.content[-BLOCK:] == last.result(60)[0]
 
 
 @pytest.mark.parametrize(
@@ -287,11 +287,11 @@ def test_a_lane_that_is_ended_stops_waiting_and_the_others_go_on(server, wholes)
             into,
             lambda _: begun.set(),
         )
-        assert begun.wait(10)
+        assert begun.wait(60)
         other = threads.submit(fetch, wholes, located(server), SIZE - BLOCK, SIZE)
         lane.end()
-        assert isinstance(ended.exception(10), SourceUnavailable)
-        assert server.content[-BLOCK:] == other.result(10)[0]
+        assert isinstance(ended.exception(60), SourceUnavailable)
+        assert server.content[-BLOCK:] == other.result(60)[0]
     lane.close()
     assert 1 == len(server.gets)
 
@@ -360,9 +360,9 @@ def test_when_all_ends_streams_end_and_nobody_waits(server, wholes):
         waiting = threads.submit(
             fetch, wholes, located(server), SIZE - BLOCK, SIZE, lambda _count: begun.set()
         )
-        assert begun.wait(10)
+        assert begun.wait(60)
         wholes.close()
-        assert isinstance(waiting.exception(10), SourceUnavailable)
+        assert isinstance(waiting.exception(60), SourceUnavailable)
     with pytest.raises(SourceUnavailable):
         fetch(wholes, located(server), 0, BLOCK)
 
