@@ -66,6 +66,18 @@ class CredentialsInvalid(AccessDenied):
     """There are no credentials, or the source does not know them as anybody's: wrong, or expired."""
 
 
+class CredentialsExpired(CredentialsInvalid):
+    """They were right, and are over: whoever gives them out may give others while a reader waits."""
+
+    retryable = True
+
+
+class ClockSkewed(AccessDenied):
+    """The source refuses what is signed by this machine's clock, which is wrong; it may be set right."""
+
+    retryable = True
+
+
 class SourceUnavailable(LazyfsError):
     """Time-outs, refused connections, DNS, resets, short bodies, 5xx: trying again may help."""
 
@@ -93,6 +105,12 @@ class SourceUntrusted(LazyfsError):
 
 class LocationRefused(AccessDenied):
     """A location was refused (401, 403, an expired signature): locate again, once."""
+
+
+class LocationLapsed(LocationRefused):
+    """A location was refused for credentials that are over, or for the clock: locate until it works."""
+
+    retryable = True
 
 
 class BlobChanged(LazyfsError):

@@ -123,9 +123,12 @@ class Fetcher:
 def _verdict(flight: Flight, location: Location, error: LocationRefused) -> LazyfsError:
     """Return what it means that a second location in a row was refused.
 
-    One that expired while its request waited for its turn says nothing of the right to read.
+    One that expired while its request waited for its turn says nothing of the right to read; nor does one
+    that was refused for credentials that are over, or for the clock: it is located until the deadline.
     """
-    if location.fresh(time.time(), 0.0):
+    if not error.retryable and location.fresh(time.time(), 0.0):
         return AccessDenied(error.cause, error.cure)
     flight.relocated = False
+    if error.retryable:
+        return error
     return SourceUnavailable(f"{error.cause}: the location expired before it was used")

@@ -37,7 +37,7 @@ class RangeReader(Asker):
         stays right even when an error follows.
 
         Raises:
-            LocationRefused: 400, 401, 403: the location may have expired.
+            LocationRefused: 400, 401, 403: the location may have expired. LocationLapsed: it has.
             BlobChanged: 404, 410, 412, 416, another ETag or another size.
             SourceThrottled: 429, 503.
             SourceUnavailable: everything that may pass: time-outs, resets, short bodies, other 5xx.
@@ -56,7 +56,7 @@ class RangeReader(Asker):
         for _ in range(REDIRECTS_MAX + 1):
             with self.replied(url, headers) as (connection, reply):
                 first_byte_s = time.monotonic() - started
-                if reply.status in REDIRECTS:
+                if reply.status in REDIRECTS and "Location" in reply.headers:
                     url, headers = follow(url, reply, headers)
                     reply.text()
                     continue

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from lazyfs.core.blob import ByteRange
 from lazyfs.core.location import Location, comparable, same_etag
 from lazyfs.core.ratelimit import wait_s
+from lazyfs.core.s3_refusals import Passing, Refusal, parse
 from lazyfs.errors import (
     AccessDenied,
     BadResponse,
     BlobChanged,
     LazyfsError,
+    LocationLapsed,
     LocationRefused,
     SourceThrottled,
     SourceUnavailable,
@@ -31,6 +33,8 @@ _REFUSED = {400, 401, 403}
 _GONE = {404, 410, 412, 416}
 _MOVED = {404, 410}
 _THROTTLED = {429, 503}
+_ELSEWHERE = {"PermanentRedirect", "TemporaryRedirect"}
+"""S3's codes for a bucket of another region: without a Location, it has to be signed for there."""
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
 
 
@@ -126,31 +130,46 @@ def _check_partial(reply: Reply, host: str, wanted: Wanted) -> None:
 
 def refusal(reply: Reply, host: str) -> LazyfsError:
     """Return the error that an unsuccessful reply means."""
-    return refused(reply.status, reply.headers, host, _error_code(reply))
+    return refused(reply.status, reply.headers, host, _said(reply))
 
 
-def refused(status: int, headers: Mapping[str, str], host: str, code: str = "") -> LazyfsError:
-    """Return the error that an unsuccessful status means; `code` is that of an S3 error document."""
-    said = f"{host} answered {status}{f' ({code})' if code else ''}"
-    if code == "RequestTimeTooSkewed":
-        return AccessDenied(said, "correct this machine's clock")
-    if status in _REFUSED:
-        return LocationRefused(said, "the credentials may not read it, or no longer")
+def refused(status: int, headers: Mapping[str, str], host: str, said: Refusal | None = None) -> LazyfsError:
+    """Return the error that an unsuccessful status means; `said` is what an S3 error document says.
+
+    What the document says of a refusal that passes comes first: S3 sends such with 400 and 403, too.
+    """
+    code = said.code if said is not None else ""
+    cause = f"{host} answered {status}{f' ({code})' if code else ''}"
+    passing = said.passing if said is not None else None
+    if passing is not None:
+        return _passing(passing, cause, headers)
+    if status in _REFUSED or code in _ELSEWHERE:
+        return LocationRefused(cause, "the credentials may not read it, or no longer")
     if status in _GONE:
-        return BlobChanged(said, f"the object was replaced or deleted; {AGAIN}")
+        return BlobChanged(cause, f"the object was replaced or deleted; {AGAIN}")
     if status in _THROTTLED:
-        return SourceThrottled(said, _LATER, wait_s(headers, time.time()))
+        return SourceThrottled(cause, _LATER, wait_s(headers, time.time()))
     if status >= 500 or status == 408:  # noqa: PLR2004
-        return SourceUnavailable(said, "try again later")
+        return SourceUnavailable(cause, "try again later")
     # Neither the bytes nor a refusal: an interim answer, or one to a question that was not asked (304).
     cure = "check the address"
-    return BadResponse(said, cure) if status < 400 else AccessDenied(said, cure)  # noqa: PLR2004
+    return BadResponse(cause, cure) if status < 400 else AccessDenied(cause, cure)  # noqa: PLR2004
 
 
-def _error_code(reply: Reply) -> str:
-    """Return the `<Code>` of an S3 error document, if the body is one."""
+def _passing(why: Passing, cause: str, headers: Mapping[str, str]) -> LazyfsError:
+    """Return the error for a refusal that passes."""
+    if why is Passing.THROTTLED:
+        return SourceThrottled(cause, _LATER, wait_s(headers, time.time()))
+    if why is Passing.TROUBLE:
+        return SourceUnavailable(cause, "try again later")
+    if why is Passing.EXPIRED:
+        return LocationLapsed(cause, "the credentials have expired: renew them")
+    return LocationLapsed(cause, "correct this machine's clock")
+
+
+def _said(reply: Reply) -> Refusal:
+    """Return what an S3 error document says, if the body is one."""
     try:
-        found = re.search(r"<Code>([A-Za-z0-9]{1,64})</Code>", reply.text())
+        return parse(reply.text())
     except SourceUnavailable:
-        return ""
-    return found[1] if found else ""
+        return Refusal()

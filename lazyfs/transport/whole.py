@@ -257,7 +257,7 @@ def _sent(exchange: Exchange, location: Location, whole: Whole) -> None:
     wanted = Wanted(ByteRange(0, whole.size_bytes), whole.size_bytes)
     for _ in range(REDIRECTS_MAX + 1):
         with exchange.replied(url, headers) as (connection, reply):
-            if reply.status in REDIRECTS:
+            if reply.status in REDIRECTS and "Location" in reply.headers:
                 url, headers = follow(url, reply, headers)
                 reply.text()
                 continue

@@ -20,6 +20,7 @@ from lazyfs.errors import (
     BadResponse,
     BlobChanged,
     LazyfsError,
+    LocationLapsed,
     LocationRefused,
     SourceThrottled,
     SourceUnavailable,
@@ -96,6 +97,10 @@ def _status(code: int, **headers: str) -> Make:
     return _always(Behaviour(status=code, headers={k.replace("_", "-"): v for k, v in headers.items()}))
 
 
+def _refusal(status: int, code: str) -> Make:
+    return _always(Behaviour(status=status, body=f"<Error><Code>{code}</Code></Error>".encode()))
+
+
 _FRAMED_TWICE = {"Transfer-Encoding": "identity, chunked"}
 _CHUNKED_206 = b"HTTP/1.1 206 OK\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes %d-%d/*\r\n\r\n"
 
@@ -148,6 +153,13 @@ _NOT_WHAT_WAS_ASKED_FOR = (
     Scenario("redirect loop", _redirected_for_ever, _BAD),
     Scenario("redirect to nowhere", _status(302, Location="ftp://nowhere/"), _BAD),
 )  # fmt: skip
+_REFUSED_IN_PASSING = (
+    (400, "SlowDown", _THROTTLED),
+    (400, "KMS.ThrottlingException", _THROTTLED),
+    (400, "RequestTimeout", _UNAVAILABLE),
+    (403, "RequestTimeTooSkewed", LocationLapsed),
+    (400, "ExpiredToken", LocationLapsed),
+)
 _ANSWERS = (
     *(Scenario(str(code), _status(code), _UNAVAILABLE) for code in (408, 500, 502, 504)),
     *(Scenario(str(code), _status(code), _BAD) for code in (103, 204, 304)),
@@ -155,6 +167,10 @@ _ANSWERS = (
     Scenario("503 with Retry-After", _status(503, Retry_After="1"), _THROTTLED),
     Scenario("503 with a bad Retry-After", _status(503, Retry_After="soon"), _THROTTLED),
     *(Scenario(str(code), _status(code), LocationRefused) for code in (400, 401, 403)),
+    *(
+        Scenario(f"{code} {name}", _refusal(code, name), verdict)
+        for code, name, verdict in _REFUSED_IN_PASSING
+    ),
     Scenario("405", _status(405), AccessDenied),
     *(Scenario(str(code), _status(code), _CHANGED) for code in (404, 410, 412, 416)),
     Scenario("wrong ETag", _always(Behaviour(headers={"ETag": '"v2"'})), _CHANGED),

@@ -7,7 +7,7 @@ from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.ledger import Ledger
 from lazyfs.core.location import Location
-from lazyfs.errors import AccessDenied, BadResponse, SourceUnavailable
+from lazyfs.errors import AccessDenied, BadResponse, LocationLapsed, SourceUnavailable
 from lazyfs.streaming.blockmemory import BlockMemory
 from lazyfs.streaming.breakers import Breakers
 from lazyfs.streaming.fetcher import Blobs, Fetcher
@@ -100,6 +100,20 @@ async def test_a_location_refused_again_is_denied_and_no_third_is_asked_for(serv
     rig.gets.close()
 
     assert 2 == len(rig.located) == len(server.asked)
+
+
+async def test_a_location_refused_for_expired_credentials_is_asked_for_again_and_again(server):
+    rig = Rig(server)
+    server.script = [Behaviour(status=400, body=b"<Error><Code>ExpiredToken</Code></Error>")] * 5
+    flight = rig.flight(0)
+    for _ in range(2):
+        with pytest.raises(LocationLapsed) as raised:
+            await rig.fly(flight)
+        assert raised.value.retryable
+
+    assert server.content[:BLOCK] == await rig.fly(flight)
+    rig.gets.close()
+    assert 6 == len(rig.located)
 
 
 async def test_a_flight_goes_on_where_it_was_cut_off(server):
