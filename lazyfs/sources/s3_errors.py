@@ -9,8 +9,12 @@ from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import NameResolutionError
 
+from lazyfs.core.s3_refusals import Passing, Refusal
 from lazyfs.errors import (
     AccessDenied,
+    BadResponse,
+    ClockSkewed,
+    CredentialsExpired,
     CredentialsInvalid,
     LazyfsError,
     SourceMissing,
@@ -22,7 +26,7 @@ from lazyfs.errors import (
 
 BOTOCORE_RAISES = (aws.BotoCoreError, aws.ClientError, ResponseParserError, ValueError, RecursionError)
 """Everything it raises for a bad server or configuration; the last when it follows HTML as if it were S3."""
-_SERVER_ERROR = 500
+SERVER_ERROR = 500
 
 # What the server's error codes mean: our error, cause and cure. HEAD replies have no body, so no code but the
 # status.
@@ -37,17 +41,20 @@ _WRONG_KEYS: _Meaning = (
     "the credentials are wrong ({answer})",
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 )
-_EXPIRED: _Meaning = (CredentialsInvalid, "the credentials have expired ({answer})", "renew them")
 _NO_OBJECT: _Meaning = (SourceMissing, "no such object in bucket {bucket}", "check the prefix")
 _SLOW_DOWN: _Meaning = (SourceThrottled, "bucket {bucket}: {answer}", "try again later")
 _ANSWERS: dict[str, _Meaning] = {
     "NoSuchBucket": (SourceMissing, "there is no bucket {bucket}", "check its name and --endpoint-url"),
-    "RequestTimeTooSkewed": (AccessDenied, "this machine's clock is wrong ({answer})", "set it by NTP"),
     **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "NotFound", "404"), _NO_OBJECT),
     **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "Forbidden", "403", "401"), _SHORT_OF_RIGHTS),
     **dict.fromkeys(("InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"), _WRONG_KEYS),
-    **dict.fromkeys(("ExpiredToken", "TokenRefreshRequired", "RequestExpired"), _EXPIRED),
-    **dict.fromkeys(("SlowDown", "Throttling", "TooManyRequests", "503", "429"), _SLOW_DOWN),
+    **dict.fromkeys(("503", "429"), _SLOW_DOWN),
+}
+_PASSING: dict[Passing, _Meaning] = {
+    Passing.THROTTLED: _SLOW_DOWN,
+    Passing.TROUBLE: (SourceUnavailable, "bucket {bucket}: the server failed ({answer})", "try again later"),
+    Passing.EXPIRED: (CredentialsExpired, "the credentials have expired ({answer})", "renew them"),
+    Passing.SKEWED: (ClockSkewed, "this machine's clock is wrong ({answer})", "set it by NTP"),
 }
 
 
@@ -56,15 +63,26 @@ def not_s3() -> SourceUnavailable:
     return SourceUnavailable("the endpoint's answer is not S3's", "check --endpoint-url and AWS_ENDPOINT_URL")
 
 
-NOT_RENEWED = (aws.CredentialRetrievalError, aws.TokenRetrievalError, RuntimeError)
-"""What botocore raises when its credentials expire, and whoever gives them out does not answer properly."""
-
-
-def not_renewed(error: Exception) -> SourceUnavailable:
-    """Return the error for credentials that expired and cannot be had anew: they may be soon."""
-    return SourceUnavailable(
-        f"AWS credentials cannot be renewed: {_one_line(error)}", "see where they come from"
+def unreadable(error: Exception) -> BadResponse:
+    """Return what to say of an answer that botocore cannot read, by what it raised."""
+    return BadResponse(
+        f"the endpoint's answer is not S3's ({type(error).__name__}: {one_line(error)[:100]})",
+        "check --endpoint-url and AWS_ENDPOINT_URL, and what the server is",
     )
+
+
+def incomplete(what: str, lacks: str) -> BadResponse:
+    """Return what to say of an answer that leaves out what S3 always says."""
+    return BadResponse(
+        f"the server tells no {lacks} of {what}, as S3 does", "use a server, or a version of it, that does"
+    )
+
+
+def refusal_of(response: Any) -> Refusal:
+    """Return what an answer refuses, as botocore has read it; an empty one of an answer that does not."""
+    said: Any = response.get("Error") or {}
+    message = " ".join(str(said.get("Message") or "").split())
+    return Refusal(str(said.get("Code") or ""), message, str(said.get("Region") or ""))
 
 
 def translate(error: Exception, bucket: str) -> LazyfsError:
@@ -74,31 +92,33 @@ def translate(error: Exception, bucket: str) -> LazyfsError:
     for kinds, ours in _RAISED:
         if isinstance(error, kinds):
             return ours(error, bucket)
-    return LazyfsError(f"S3 bucket {bucket}: {_one_line(error)}")
+    return LazyfsError(f"S3 bucket {bucket}: {one_line(error)}")
 
 
 def _answered(error: aws.ClientError, bucket: str) -> LazyfsError:
     """Return the error for what the server answered."""
-    said: Any = error.response.get("Error", {})
-    code, message = str(said.get("Code", "")), " ".join(str(said.get("Message", "")).split())
-    answer = f"{code}: {message}".rstrip(": .")
-    if code == "404" and error.operation_name == "ListObjectsV2":
+    refusal = refusal_of(error.response)
+    answer = f"{refusal.code}: {refusal.message}".rstrip(": .")
+    if refusal.code == "404" and error.operation_name in {"ListObjectsV2", "ListObjects"}:
         return not_s3()
-    if code in _ANSWERS:
-        ours, cause, cure = _ANSWERS[code]
+    meaning = _ANSWERS.get(refusal.code)
+    if refusal.passing is not None:
+        meaning = _PASSING[refusal.passing]
+    if meaning is not None:
+        ours, cause, cure = meaning
         return ours(cause.format(bucket=bucket, answer=answer), cure)
-    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= SERVER_ERROR:
         return SourceUnavailable(f"bucket {bucket}: the server failed ({answer})", "try again later")
     return LazyfsError(f"bucket {bucket}: {answer}", "check the bucket's name, region and --endpoint-url")
 
 
-def _host(error: Exception) -> str:
+def host_of(error: Exception) -> str:
     """Return the host an error is about, without path, query or credentials."""
     url = str(getattr(error, "kwargs", {}).get("endpoint_url", ""))
     return urlsplit(url).netloc.rpartition("@")[2] or "the endpoint"
 
 
-def _one_line(error: object) -> str:
+def one_line(error: object) -> str:
     """Return a message without line breaks, and without the user and password of a URL."""
     return re.sub(r"[^\s/\"']+@", "", " ".join(str(error).split()))
 
@@ -109,27 +129,27 @@ def _credentials(error: Exception, _bucket: str) -> LazyfsError:
             "there are no AWS credentials",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --anonymous for a public bucket",
         )
-    return AccessDenied(f"AWS credentials: {_one_line(error)}", "correct the AWS configuration")
+    return AccessDenied(f"AWS credentials: {one_line(error)}", "correct the AWS configuration")
 
 
 def _unreachable(error: Exception, _bucket: str) -> LazyfsError:
     cause = getattr(error, "kwargs", {}).get("error")
     if isinstance(cause, NameResolutionError):
-        return SourceUnavailable(f"cannot resolve {_host(error)}", "check --endpoint-url and DNS")
+        return SourceUnavailable(f"cannot resolve {host_of(error)}", "check --endpoint-url and DNS")
     return SourceUnavailable(
-        f"cannot connect to {_host(error)}", "check --endpoint-url, and that the server runs"
+        f"cannot connect to {host_of(error)}", "check --endpoint-url, and that the server runs"
     )
 
 
 def _untrusted(error: Exception, _bucket: str) -> LazyfsError:
     return SourceUntrusted(
-        f"TLS with {_host(error)} failed ({_one_line(getattr(error, 'kwargs', {}).get('error', error))})",
+        f"TLS with {host_of(error)} failed ({one_line(getattr(error, 'kwargs', {}).get('error', error))})",
         "set AWS_CA_BUNDLE to the CA that signed the server's certificate, or correct the URL's scheme",
     )
 
 
 def _late(error: Exception, _bucket: str) -> LazyfsError:
-    return SourceUnavailable(f"no answer from {_host(error)} in time", "check the network and proxies")
+    return SourceUnavailable(f"no answer from {host_of(error)} in time", "check the network and proxies")
 
 
 def _proxy(error: Exception, _bucket: str) -> LazyfsError:
@@ -140,7 +160,7 @@ def _proxy(error: Exception, _bucket: str) -> LazyfsError:
 
 
 def _broken(error: Exception, bucket: str) -> LazyfsError:
-    return SourceUnavailable(f"bucket {bucket}: {_one_line(error)}", "try again later")
+    return SourceUnavailable(f"bucket {bucket}: {one_line(error)}", "try again later")
 
 
 def _malformed(error: Exception, bucket: str) -> LazyfsError:
@@ -152,7 +172,7 @@ def _malformed(error: Exception, bucket: str) -> LazyfsError:
             "it has 3 to 63 lower-case letters, digits, dots and hyphens",
         )
     return UsageError(
-        f"bucket {bucket}: {_one_line(error)}", "correct the region, --endpoint-url or AWS_ENDPOINT_URL"
+        f"bucket {bucket}: {one_line(error)}", "correct the region, --endpoint-url or AWS_ENDPOINT_URL"
     )
 
 

@@ -6,9 +6,8 @@ import logging
 import threading
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,7 @@ from lazyfs.errors import LazyfsError, SourceUnavailable, UsageError
 from lazyfs.sources.base import Access
 from lazyfs.sources.destination import Check, Reading, Told
 from lazyfs.sources.publications import apart
-from lazyfs.sources.s3 import S3Source, address_of, client, etag_of, same
-from lazyfs.sources.s3_errors import BOTOCORE_RAISES, translate
+from lazyfs.sources.s3 import S3Source, address_of, etag_of, same
 from lazyfs.sources.s3_multipart import Body, Uploads, crc32_text, is_md5, sha256_text
 
 log = logging.getLogger(__name__)
@@ -58,7 +56,6 @@ class S3Destination:
     def __init__(self, bucket: str, prefix: str, access: Access) -> None:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._access = access
         self._source = S3Source(bucket, prefix, None, access)
         self._publication: BlobRef | None = None
         self._client: Any = None
@@ -70,8 +67,7 @@ class S3Destination:
         """See `Destination.list`."""
         self._publication, found = apart(list(self._source.below()))
         if self._client is None:  # the bucket's region is known now
-            with self._translated():
-                self._client = client(self._access, self._source.region, _SETTINGS)
+            self._client = self._source.bucket.client(_SETTINGS)
             self._uploads = Uploads(self._client, self._bucket, self._stopped)
         return found
 
@@ -82,7 +78,7 @@ class S3Destination:
     def write_publication(self, content: bytes) -> None:
         """See `Destination.write_publication`."""
         where: dict[str, str] = {"Bucket": self._bucket, "Key": self._prefix + FILE_NAME}
-        with self._translated():
+        with self._source.bucket.translated():
             self._uploads.with_checksum(
                 lambda more: self._client.put_object(
                     **where, Body=content, ContentType="application/json", **more
@@ -101,7 +97,7 @@ class S3Destination:
             if not _is_key(self._prefix + file.name):
                 raise UsageError(f"{file.name!r} cannot be the name of an object", "rename the file")
         try:
-            with self._translated():
+            with self._source.bucket.translated():
                 self._uploads.take_up(self._prefix, {self._prefix + file.name for file in files})
         except SourceUnavailable:
             raise
@@ -115,7 +111,7 @@ class S3Destination:
 
     def digest_if_same(self, path: Path, file: BlobRef, held: BlobRef) -> str | None:
         """See `Destination.digest_if_same`."""
-        with self._translated():
+        with self._source.bucket.translated():
             head: dict[str, Any] = self._client.head_object(
                 Bucket=self._bucket, Key=self._source.key(held), ChecksumMode="ENABLED", IfMatch=etag_of(held)
             )
@@ -147,7 +143,7 @@ class S3Destination:
     def send(self, path: Path, file: BlobRef, told: Told) -> Published:
         """See `Destination.send`."""
         reading = Reading(path, file)
-        with self._translated():
+        with self._source.bucket.translated():
             sender = self._whole if file.size_bytes <= PART_BYTES else self._in_parts
             etag = sender(self._prefix + file.name, reading, file.size_bytes, told)
         return Published(file.name, file.size_bytes, reading.sha256, etag, file.modified_ns)
@@ -196,22 +192,12 @@ class S3Destination:
         self._lanes.shutdown(cancel_futures=True)
         try:
             if self._client is not None and not resume:
-                with self._translated():
+                with self._source.bucket.translated():
                     self._uploads.abort_all()
         finally:
             self._source.close()
             if self._client is not None:
                 self._client.close()
-
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turn botocore's exceptions into ours, once."""
-        try:
-            yield
-        except LazyfsError:
-            raise
-        except BOTOCORE_RAISES as error:
-            raise translate(error, self._bucket) from None
 
 
 class Room:

@@ -17,7 +17,7 @@ from lazyfs.errors import (
     UsageError,
 )
 from lazyfs.sources import Access, open_source
-from lazyfs.sources.s3 import client
+from lazyfs.sources.s3_session import Session
 from tests.faults.server import Behaviour, FaultServer
 from tests.sources.places import Bucket
 
@@ -133,7 +133,7 @@ def test_the_endpoint_can_come_from_the_environment(aws, bucket, monkeypatch, va
     ],
 )
 def test_path_and_virtual_style(endpoint, style, url):
-    made = client(Access(endpoint, addressing_style=style), "eu-west-1")
+    made = Session(Access(endpoint, addressing_style=style)).client("eu-west-1")
     signed = made.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k"})
     made.close()
 
@@ -145,7 +145,7 @@ def test_the_style_can_come_from_the_aws_configuration(tmp_path, monkeypatch):
     file = tmp_path / "config"
     file.write_text("[default]\ns3 =\n  addressing_style = virtual\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
-    made = client(Access("https://minio.example"))
+    made = Session(Access("https://minio.example")).client()
 
     assert (
         "https://bucket.minio.example/k"
@@ -374,7 +374,7 @@ def test_the_bucket_region_is_signed_for(monkeypatch, aws):
     from lazyfs.sources.s3 import S3Source
 
     source = S3Source("bucket", "x", None, Access())
-    source._move_to({"ResponseMetadata": {"HTTPHeaders": {"x-amz-bucket-region": "eu-north-1"}}})
+    source.bucket.move_to("eu-north-1")
     url = source.locate(_blob(source)).url
     source.close()
 

@@ -1,0 +1,187 @@
+"""Clients of S3 by the standard AWS chain: how they are made, where they may go, what they try again."""
+
+import os
+import random
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import botocore.config
+import botocore.credentials
+import botocore.loaders
+import botocore.session
+from botocore import UNSIGNED
+
+from lazyfs.core.backoff import Backoff
+from lazyfs.core.s3_refusals import Passing
+from lazyfs.sources.base import Access
+from lazyfs.sources.s3_errors import SERVER_ERROR, refusal_of
+from lazyfs.sources.s3_identity import Chain, Identity
+from lazyfs.transport.route import admit
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+CONNECT_S, ANSWER_S, TRIES = 5, 20, 3
+PASSING_TRIES = 5
+"""So often is asked what was refused for what passes, if botocore does not know that it does."""
+_BACKOFF = Backoff(base_s=0.2, cap_s=3.0)
+_ISSUERS = {
+    "assume-role": "sts", "assume-role-with-web-identity": "sts", "sso": "sso", "login": "signin",
+}  # fmt: skip
+"""Whom botocore asks for credentials, by its name for how it has found them."""
+
+
+class _Loader(botocore.loaders.Loader):
+    """Knows all services by the names of their directories.
+
+    botocore looks into each of the 430 to see what they hold: 0.1 s when cold. Here only the directory of a
+    service that is loaded is looked into.
+    """
+
+    @cached_property
+    def _services(self) -> list[str]:
+        return [
+            service.name
+            for path in map(Path, self.search_paths)
+            if path.is_dir()
+            for service in path.iterdir()
+        ]
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        """Return the services there are."""
+        del type_name
+        return self._services
+
+
+class Session:
+    """Credentials, and clients that use them. `renew` has both found anew."""
+
+    def __init__(self, access: Access) -> None:
+        """Find out what is configured.
+
+        Raises:
+            BotoCoreError: when a file cannot be understood, or lacks the profile.
+
+        """
+        self._access = access
+        data_path = botocore.session.get_session().get_config_variable("data_path")
+        self._loader = _Loader(data_path.split(os.pathsep) if data_path else None)
+        self._session = self._made()
+
+    def _made(self) -> botocore.session.Session:
+        session = botocore.session.get_session()
+        session.register_component("data_loader", self._loader)
+        # For the clients that ask for credentials: botocore's own patience is ten minutes.
+        retries: Any = {"mode": "standard", "total_max_attempts": TRIES}
+        patience = botocore.config.Config(connect_timeout=CONNECT_S, read_timeout=ANSWER_S, retries=retries)
+        session.set_default_client_config(patience)
+        # Also where S3 redirects, and where credentials come from: who says what to mount may say that, too.
+        # What a container or a machine is given at 169.254.* is asked for by no client.
+        session.register("before-send", _admitted)
+        if not self._access.anonymous:
+            region = self._region(session)
+            resolver = botocore.credentials.create_credential_resolver(session, region_name=region)
+            session.register_component("credential_provider", Chain(resolver))
+        return session
+
+    @property
+    def identity(self) -> Identity | None:
+        """The credentials; None when there are none, or none are wanted.
+
+        Raises:
+            LazyfsError: see `s3_identity.explained`.
+
+        """
+        return None if self._access.anonymous else cast("Identity | None", self._session.get_credentials())
+
+    def renew(self) -> bool:
+        """Look for credentials anew, as whoever gives them out may have others; tell whether there are.
+
+        Raises:
+            LazyfsError: see `s3_identity.explained`.
+
+        """
+        before = self.identity
+        self._session = self._made()
+        found = self.identity
+        if before is None or found is None:
+            return found is not None
+        return bool(found.get_frozen_credentials().access_key != before.last_key)
+
+    def client(
+        self, region: str | None = None, more: Mapping[str, Any] | None = None, *, once: bool = False
+    ) -> "S3Client":
+        """Return an S3 client, which asks `once` or tries again; `more` overrides how it sends requests."""
+        session, access = self._session, self._access
+        configured = session.get_scoped_config()
+        style: Any = access.addressing_style or (configured.get("s3") or {}).get("addressing_style")
+        if style is None:
+            # For AWS "auto" signs for the global endpoint, which redirects, which breaks the signature.
+            # Servers of one's own all know path style, few the other.
+            style = "path" if access.endpoint_url or _endpoint(session) else "virtual"
+        settings: dict[str, Any] = {
+            "signature_version": UNSIGNED if access.anonymous else "s3v4",
+            "s3": {"addressing_style": style},
+        }
+        if once:
+            settings["retries"] = {"mode": "standard", "total_max_attempts": 1}
+        config = botocore.config.Config(**settings | dict(more or {}))
+        region = region or self._region(session)
+        made = session.create_client(
+            "s3", region_name=region, endpoint_url=access.endpoint_url, config=config
+        )
+        if not once:
+            made.meta.events.register("needs-retry.s3", _again)
+        made.get_paginator("list_objects_v2")  # read now: as `--user`, this process may not be able to later
+        self._read_models(region)
+        return cast("S3Client", made)
+
+    @staticmethod
+    def _region(session: botocore.session.Session) -> str:
+        found: str = session.get_config_variable("region") or os.environ.get("AWS_REGION") or "us-east-1"
+        return found
+
+    def _read_models(self, region: str) -> None:
+        """Read what is needed to ask for credentials, for the same reason."""
+        issuer = None if self.identity is None else _ISSUERS.get(self.identity.method)
+        if issuer is not None:
+            unsigned = botocore.config.Config(signature_version=UNSIGNED)
+            made: Any = self._session.create_client(cast("Any", issuer), region_name=region, config=unsigned)
+            made.close()
+
+
+def signed_for(headers: Mapping[str, Any]) -> str | None:
+    """Return the region that a request was signed for, by its headers; None when it was not signed."""
+    found = headers.get("Authorization", "")
+    text = found.decode("latin-1") if isinstance(found, bytes) else str(found)
+    scope = text.partition("Credential=")[2].partition(",")[0].split("/")
+    return scope[-3] if len(scope) >= 5 else None  # noqa: PLR2004 - key/date/region/s3/aws4_request
+
+
+def _admitted(**event: Any) -> None:
+    """Let a request of a client through, if a source may be where it goes."""
+    admit(event["request"].url)
+
+
+def _again(**event: Any) -> Any:
+    """Return after how many seconds a request is tried again that was refused for what passes.
+
+    What comes with 500 and above, botocore tries again by itself.
+    """
+    response, attempts = event["response"], event["attempts"]
+    if response is None or response[0].status_code >= SERVER_ERROR or attempts >= PASSING_TRIES:
+        return None
+    if refusal_of(response[1]).passing in {None, Passing.EXPIRED}:
+        return None
+    return _BACKOFF.delay_s(attempts - 1, random.random())  # noqa: S311
+
+
+def _endpoint(session: botocore.session.Session) -> str | None:
+    """Return the endpoint of S3 that the environment or a file names, by whatever means botocore knows."""
+    configured = session.get_scoped_config()
+    services = session.full_config.get("services") or {}
+    own = (services.get(configured.get("services")) or {}).get("s3") or {}
+    variables = (os.environ.get("AWS_ENDPOINT_URL_S3"), os.environ.get("AWS_ENDPOINT_URL"))
+    return next(filter(None, (*variables, own.get("endpoint_url"), configured.get("endpoint_url"))), None)
