@@ -31,10 +31,15 @@ class Issuer(Server):
         self.refused: Refused | None = None
         self.issued: list[str] = []
         """By which way each key was given out."""
+        self.away = 0
+        """So many requests will be answered with 503."""
         self.odd: Answer | None = None
         """What is answered to everything."""
 
     def answer(self, request: Request) -> Answer:
+        if self.away:
+            self.away -= 1
+            return Answer(503)
         if self.odd is not None:
             return self.odd
         if self.refused is not None:
