@@ -14,7 +14,9 @@ from lazyfs.core.layout import Layout, refuse_several
 from lazyfs.errors import LazyfsError, UsageError
 
 KUBERNETES = "csi.storage.k8s.io/"
-"""What the kubelet and the provisioner add begins with this."""
+"""What the kubelet says of a pod, and the provisioner of a claim, begins with this."""
+_RESERVED_DOMAINS = ("kubernetes.io", "k8s.io")
+"""Reserved for Kubernetes (kubernetes.io/docs, "Labels and Selectors", syntax), with all their subdomains."""
 OPTIONS = {
     "policy": "policy",
     "include": "include",
@@ -76,7 +78,7 @@ def volume_of(context: Mapping[str, str]) -> Volume:
         UsageError: when one is not known, or wrong, or there is no source.
 
     """
-    own = {name: text for name, text in context.items() if not name.startswith(KUBERNETES)}
+    own = without_reserved(context)
     unknown = sorted(set(own) - set(KNOWN))
     if unknown:
         raise UsageError(f"there is no attribute {unknown[0]}", f"the attributes are {', '.join(KNOWN)}")
@@ -91,6 +93,23 @@ def volume_of(context: Mapping[str, str]) -> Volume:
     refuse_several(list(sources), Layout(options.get("layout", "flat")))
     region = {"AWS_REGION": own["region"], "AWS_DEFAULT_REGION": own["region"]} if own.get("region") else {}
     return Volume(sources, options, region)
+
+
+def without_reserved(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return what users wrote: without the names that belong to Kubernetes.
+
+    The kubelet, csi-provisioner and whatever else stands between a user and this driver add such names, and
+    newer versions add others. `storage.kubernetes.io/csiProvisionerIdentity` is in every volume of a
+    StorageClass.
+    """
+    return {name: text for name, text in texts.items() if not _is_reserved(name)}
+
+
+def _is_reserved(name: str) -> bool:
+    prefix, slash, _ = name.partition("/")
+    return bool(slash) and any(
+        prefix == domain or prefix.endswith(f".{domain}") for domain in _RESERVED_DOMAINS
+    )
 
 
 def refuse_unfit(what: str, texts: Mapping[str, str]) -> None:
@@ -195,8 +214,7 @@ def filled_in(parameters: Mapping[str, str]) -> dict[str, str]:
             )
         return said[found[1]]
 
-    own = {name: text for name, text in parameters.items() if not name.startswith(KUBERNETES)}
-    return {name: _TEMPLATE.sub(value, text) for name, text in own.items()}
+    return {name: _TEMPLATE.sub(value, text) for name, text in without_reserved(parameters).items()}
 
 
 def for_volumes(text: str) -> str:

@@ -23,11 +23,16 @@ def fault_of(capability: csi_pb2.VolumeCapability) -> str | None:
     if capability.WhichOneof("access_type") == "block":
         return "a model is a directory, not a block device: use volumeMode Filesystem"
     if capability.access_mode.mode not in SERVED:
-        return f"access mode {_MODES.Mode.Name(capability.access_mode.mode)} is not served: use ReadOnlyMany"
+        return f"access mode {_name_of(capability.access_mode.mode)} is not served: use ReadOnlyMany"
     others = [flag for flag in capability.mount.mount_flags if flag not in SO_ANYWAY]
     if others:
         return f"there is no mount option {others[0]}: what a volume shows is said by attributes"
     return None
+
+
+def _name_of(mode: int) -> str:
+    """Return what CSI calls a mode; a later version of it has modes that are only numbers here."""
+    return _MODES.Mode.Name(mode) if mode in _MODES.Mode.values() else str(mode)
 
 
 def require(capabilities: Iterable[csi_pb2.VolumeCapability]) -> None:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 
 from lazyfs.errors import UsageError
-from lazyfs_csi.attributes import KUBERNETES, Volume, refuse_unfit
+from lazyfs_csi.attributes import KUBERNETES, Volume, refuse_unfit, without_reserved
 
 NAMES = (
     "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION",
@@ -36,6 +36,8 @@ def environment_of(secrets: Mapping[str, str]) -> dict[str, str]:
         UsageError: when there are some, and none that is known, or what is known cannot be used.
 
     """
+    # The kubelet puts tokens of service accounts here, too (CSIDriver, serviceAccountTokenInSecrets).
+    secrets = without_reserved(secrets)
     known = {ALIASES.get(name, name): text.strip() for name, text in secrets.items() if text.strip()}
     found = {name: known[name] for name in NAMES if name in known}
     refuse_unfit("the secret's", found)

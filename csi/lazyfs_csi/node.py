@@ -13,7 +13,7 @@ import grpc
 
 from lazyfs.errors import MountpointError
 from lazyfs_csi.answers import Refused, invalid
-from lazyfs_csi.attributes import KUBERNETES, volume_of
+from lazyfs_csi.attributes import volume_of, without_reserved
 from lazyfs_csi.binding import anywhere_at, bind, ours_at, settled, take_away
 from lazyfs_csi.capabilities import require
 from lazyfs_csi.credentials import environment_of, identity_of, key_of
@@ -215,5 +215,5 @@ def _check(path: Path, record: VolumeRecord) -> None:
 
 def _asked_for(request: csi_pb2.NodePublishVolumeRequest) -> str:
     """Return a hash of what a volume was asked for with, but for what may change: its secrets."""
-    own = {name: text for name, text in request.volume_context.items() if not name.startswith(KUBERNETES)}
+    own = without_reserved(request.volume_context)
     return hashlib.sha256(json.dumps([request.readonly, sorted(own.items())]).encode()).hexdigest()[:32]

@@ -4,6 +4,7 @@ The node plugin is in a mount namespace of its own, whose kubelet directory is s
 Bidirectional propagation; the mounter is in another, shares nothing, and has no capability.
 """
 
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,26 @@ PRIVATE = ["unshare", "--mount", "--propagation", "private"]
 SHARED = ["unshare", "--mount", "--propagation", "unchanged"]
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
 MODES = csi_pb2.VolumeCapability.AccessMode
+
+
+ACCESS_MODES = {
+    "ReadWriteOnce": MODES.SINGLE_NODE_WRITER,
+    "ReadOnlyMany": MODES.MULTI_NODE_READER_ONLY,
+    "ReadWriteMany": MODES.MULTI_NODE_MULTI_WRITER,
+    "ReadWriteOncePod": MODES.SINGLE_NODE_WRITER,
+}
+"""What kubelet and csi-provisioner say of them to a driver without SINGLE_NODE_MULTI_WRITER."""
+
+
+def pod_info(pod, namespace, *, ephemeral):
+    """Return what the kubelet writes over the attributes, for a driver with `podInfoOnMount`."""
+    return {
+        "csi.storage.k8s.io/pod.name": pod,
+        "csi.storage.k8s.io/pod.namespace": namespace,
+        "csi.storage.k8s.io/pod.uid": pod,
+        "csi.storage.k8s.io/serviceAccount.name": "default",
+        "csi.storage.k8s.io/ephemeral": str(ephemeral).lower(),
+    }
 
 
 def capability(mode=MODES.SINGLE_NODE_WRITER):
@@ -140,12 +161,13 @@ class Node:
                 subprocess.run(["umount", "--lazy", mounted.mountpoint], check=False, capture_output=True)
         subprocess.run(["umount", "--lazy", self.kubelet], check=False)
 
-    # -- what a kubelet does -------------------------------------------------------------------------
+    # -- what a kubelet does (pkg/volume/csi of Kubernetes 1.36) -------------------------------------
 
-    def target(self, pod):
-        """Return where the kubelet wants a pod's inline volume; it makes the directory above."""
-        found = self.kubelet / "pods" / pod / "volumes" / "kubernetes.io~csi" / "model" / "mount"
+    def target(self, pod, name="model"):
+        """Return where the kubelet wants a pod's volume; it makes the directory above, and a file in it."""
+        found = self.kubelet / "pods" / pod / "volumes" / "kubernetes.io~csi" / name / "mount"
         found.parent.mkdir(parents=True, exist_ok=True)
+        (found.parent / "vol_data.json").write_text(json.dumps({"driverName": DRIVER, "specVolID": name}))
         return found
 
     def publish(
@@ -161,20 +183,39 @@ class Node:
     def publishing(
         self, pod, attributes, secrets=None, *, namespace="default", target=None, volume_id=None, timeout=60
     ):
-        """Begin to publish; return the call, which can be cancelled."""
-        target = target or self.target(pod)
-        context = {
-            "csi.storage.k8s.io/pod.name": pod,
-            "csi.storage.k8s.io/pod.namespace": namespace,
-            "csi.storage.k8s.io/pod.uid": pod,
-            "csi.storage.k8s.io/serviceAccount.name": "default",
-            "csi.storage.k8s.io/ephemeral": "true",
-        }
+        """Begin to publish an inline volume; return the call, which can be cancelled."""
         request = csi_pb2.NodePublishVolumeRequest(
-            volume_id=volume_id or f"csi-{pod}", target_path=str(target), volume_capability=capability(),
-            readonly=True, secrets=secrets or {}, volume_context=context | attributes,
+            volume_id=volume_id or f"csi-{pod}", target_path=str(target or self.target(pod)),
+            volume_capability=capability(), readonly=True, secrets=secrets or {},
+            volume_context=attributes | pod_info(pod, namespace, ephemeral=True),
         )  # fmt: skip
+        return self._publishing(request, timeout)
+
+    def publish_volume(self, pod, volume, secrets=None, *, namespace="default", publish_context=None):
+        """Publish a PersistentVolume (`provisioner.PersistentVolume`) in a pod."""
+        target = self.target(pod, volume.name)
+        mount = {"fs_type": volume.fs_type, "mount_flags": volume.mount_options}
+        mode = ACCESS_MODES[volume.access_modes[0]]
+        request = csi_pb2.NodePublishVolumeRequest(
+            volume_id=volume.handle, target_path=str(target), readonly=volume.read_only,
+            volume_capability={"mount": mount, "access_mode": {"mode": mode}},
+            publish_context=publish_context or {}, secrets=secrets or {},
+            volume_context=volume.attributes | pod_info(pod, namespace, ephemeral=False),
+        )  # fmt: skip
+        self._publishing(request, 60).result()
+        return target
+
+    def _publishing(self, request, timeout):
+        self._capabilities(timeout)
         return self.calls.NodePublishVolume.future(request, timeout=timeout, wait_for_ready=True)
+
+    def _capabilities(self, timeout=30):
+        """Ask what the driver can, which the kubelet does before most calls: nothing is staged, then."""
+        request = csi_pb2.NodeGetCapabilitiesRequest()
+        found = self.calls.NodeGetCapabilities(request, timeout=timeout, wait_for_ready=True).capabilities
+        kinds = {one.rpc.type for one in found}
+        assert csi_pb2.NodeServiceCapability.RPC.STAGE_UNSTAGE_VOLUME not in kinds
+        return kinds
 
     def unpublish(self, pod, target=None, volume_id=None, timeout=30):
         request = csi_pb2.NodeUnpublishVolumeRequest(
@@ -191,10 +232,11 @@ class Node:
             return False
         return True
 
-    def stats(self, pod, target=None):
+    def stats(self, pod, target=None, volume_id=None):
+        assert csi_pb2.NodeServiceCapability.RPC.GET_VOLUME_STATS in self._capabilities()
         return self.calls.NodeGetVolumeStats(
             csi_pb2.NodeGetVolumeStatsRequest(
-                volume_id=f"csi-{pod}", volume_path=str(target or self.target(pod))
+                volume_id=volume_id or f"csi-{pod}", volume_path=str(target or self.target(pod))
             ),
             timeout=30, wait_for_ready=True,
         )  # fmt: skip
@@ -236,6 +278,8 @@ def registered_by(node):
     with grpc.insecure_channel(f"unix://{path}") as channel:
         stub = registration_pb2_grpc.RegistrationStub(channel)
         info = stub.GetInfo(registration_pb2.InfoRequest(), timeout=30)
+        with grpc.insecure_channel(f"unix://{info.endpoint}") as driver:
+            csi_pb2_grpc.NodeStub(driver).NodeGetInfo(csi_pb2.NodeGetInfoRequest(), timeout=30)
         stub.NotifyRegistrationStatus(registration_pb2.RegistrationStatus(plugin_registered=True), timeout=30)
     return info
 

@@ -39,6 +39,43 @@ def test_a_source_can_be_written_in_many_ways(context, sources):
     assert sources == volume_of(context | POD).sources
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "storage.kubernetes.io/csiProvisionerIdentity",
+        "csi.storage.k8s.io/serviceAccount.tokens",
+        "volume.beta.kubernetes.io/storage-provisioner",
+        "topology.kubernetes.io/zone",
+        "kubernetes.io/created-by",
+        "k8s.io/anything",
+        "some.thing.new.k8s.io/x",
+    ],
+)
+def test_names_that_belong_to_kubernetes_are_passed_over(name):
+    assert volume_of({"source": "s3://b"}) == volume_of({"source": "s3://b", name: "anything \x00"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evilkubernetes.io/x",
+        "kubernetes.io.example.com/x",
+        "storage.kubernetes.io",
+        "k8s.io",
+        "notk8s.io/source",
+        "kubernetes.ioo/x",
+        "example.com/kubernetes.io/x",
+        "Storage.Kubernetes.IO/x",
+        "storage.kubernetes.io csiProvisionerIdentity",
+        "/k8s.io",
+    ],
+)
+def test_a_name_that_only_looks_like_one_of_kubernetes_is_refused(name):
+    assert refused({"source": "s3://b", name: "x"}).startswith(
+        f"there is no attribute {name}; the attributes are"
+    )
+
+
 def test_what_is_done_anyway_may_be_asked_for():
     assert volume_of({"source": "s3://b", "verify": "true"}) == volume_of({"source": "s3://b"})
 

@@ -19,3 +19,11 @@ def test_a_mount_option_that_would_be_passed_over_is_refused_by_its_name(option)
     said = fault_of(with_options("ro", option))
 
     assert f"there is no mount option {option}: what a volume shows is said by attributes" == said
+
+
+def test_an_access_mode_of_a_later_version_of_csi_is_refused_by_its_number():
+    mode = csi_pb2.VolumeCapability.AccessMode(mode=99)
+
+    said = fault_of(csi_pb2.VolumeCapability(mount={}, access_mode=mode))
+
+    assert "access mode 99 is not served: use ReadOnlyMany" == said

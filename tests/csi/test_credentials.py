@@ -33,6 +33,13 @@ def test_a_secret_without_any_known_key_is_refused_without_its_values():
     assert "hunter2" not in str(caught.value)
 
 
+def test_a_token_the_kubelet_puts_among_the_secrets_is_no_key_nobody_knows():
+    """CSIDriver, `serviceAccountTokenInSecrets` (Kubernetes 1.35)."""
+    token = {"csi.storage.k8s.io/serviceAccount.tokens": '{"sts": {"token": "t"}}'}
+
+    assert ({}, KEYS) == (environment_of(token), environment_of(token | KEYS))
+
+
 def test_nobody_s_credentials_are_everybody_s():
     assert "" == identity({}, "a") == identity({}, "b")
 
