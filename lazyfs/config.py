@@ -260,7 +260,7 @@ class MountOptions(StoreOptions):
     )
     read_ahead: int = _option(
         "8MiB",
-        "The kernel's read-ahead on the mount. Setting it needs root.",
+        "The kernel's read-ahead on the mount. Setting it needs root, and a sysfs that is not read-only.",
         parse_size,
         "SIZE",
     )

@@ -85,16 +85,20 @@ def mounted(
     env: dict[str, str] | None = None,
     clean: bool = True,
     program: tuple[str, ...] = ("-m", "lazyfs"),
+    prefix: Sequence[str] = (),
     joining: Callable[[], None] | None = None,
 ) -> Iterator[Mount]:
-    """Mount for the length of a block, begun with `joining`; with `clean`, the end must be a clean one."""
+    """Mount for the length of a block; with `clean`, the end must be a clean one.
+
+    It begins with `joining`; `prefix` is a command that turns into the one after it.
+    """
     with suppress(FileExistsError):  # and no look at it: a dead mount may be there
         os.mkdir(path)  # noqa: PTH102 - Path.mkdir would look
     log = path.with_name(f"{path.name}.log")
     sources = [source] if isinstance(source, str) else source
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, *program, "mount", *sources, str(path), *map(str, options)],
+            [*prefix, sys.executable, *program, "mount", *sources, str(path), *map(str, options)],
             stdin=subprocess.DEVNULL, stderr=stderr, env=env, preexec_fn=joining,  # noqa: PLW1509
         )  # fmt: skip
     found = Mount(process, path, log)
