@@ -91,7 +91,8 @@ source.
 | code | meaning |
 | --- | --- |
 | 0 | done; for `mount`: unmounted, by a signal or from outside |
-| 1 | something failed; `status`, `ready`: a mount is dead or silent; `inspect`: the model has faults; \
+| 1 | something failed; `mount`: nobody served it for `--abort-after`, or its connection was aborted: \
+readers got errors; `status`, `ready`: a mount is dead or silent; `inspect`: the model has faults; \
 `pull`: a file has changed meanwhile, or is not what its publisher says; \
 `pull`, `warm`: the source is not what its `lazyfs.json` says, or still being published |
 | 2 | an argument that cannot be right |

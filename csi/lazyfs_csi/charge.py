@@ -124,6 +124,10 @@ class Held:
             raise MountpointError(f"{self._handed.said['path']} was unmounted", "mount it again")
         return True
 
+    def in_place(self) -> bool:
+        """Return False: the mount is in the node plugin's namespace, which sees what has become of it."""
+        return False
+
     def progressed(self, said: dict[str, Any]) -> None:
         """Tell the node plugin now and then."""
         now_s = time.monotonic()

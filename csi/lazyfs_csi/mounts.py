@@ -202,7 +202,7 @@ class Mounts:
             mount.enter(State.DEAD)
             self._remove(mount)
         else:
-            self._bury(mount, str(failure))
+            self._bury(mount, mount.ended or str(failure))  # the mounter cannot see how it ended
 
     def _bury(self, mount: Mount, why: str) -> None:
         """Free the readers of a mount that nobody will serve any more. It stays until nobody is shown it."""
@@ -353,8 +353,9 @@ class Mounts:
             if not self._targets(mount):
                 self._remove(mount)
             return
-        if mount.over:
-            self._bury(mount, "its connection has ended")
+        ended = mount.ended
+        if ended is not None:
+            self._bury(mount, ended)
         elif mount.state is State.LOST and now_s - mount.since_s > self._patience_s:
             mount.failure = LazyfsError(f"nobody served {mount.record.label} for {self._patience_s:.0f} s")
             self._bury(mount, str(mount.failure))

@@ -135,9 +135,11 @@ class Mount:
         return found is not None and found.device == self.record.device
 
     @property
-    def over(self) -> bool:
-        """Whether its connection has ended."""
-        return self.session is not None and self.session.over
+    def ended(self) -> str | None:
+        """How its connection has ended, for people; None while it has not."""
+        if self.session is None or not self.session.over:
+            return None
+        return "its connection was aborted" if self.in_place else "it was unmounted"
 
     def abort(self) -> None:
         """End its connection: whoever waits for it gets an error."""

@@ -168,8 +168,8 @@ class Courier:
                     break
                 except OSError as error:
                     self._intake.spoilt()
-                    if error.errno == errno.ENODEV:
-                        return  # unmounted, or aborted
+                    if error.errno in wire.ENDED:
+                        return
                     if error.errno in {errno.ENOENT, errno.EINTR}:
                         continue  # the request was taken back while it was being read
                     raise

@@ -92,7 +92,7 @@ class Sender:
         try:
             size = os.writev(self._fd, parts)
         except OSError as error:
-            if error.errno not in {errno.ENOENT, errno.ENODEV}:
+            if error.errno != errno.ENOENT and error.errno not in wire.ENDED:
                 log.warning("reply_failed error=%r", error.strerror)
             return
         finally:

@@ -63,7 +63,8 @@ class Session:
         try:
             os.write(self.channel.fd, wire.resend_notification())
         except OSError as error:
-            log.warning("resend_failed error=%r", error.strerror)
+            if error.errno not in wire.ENDED:  # nobody waits any more
+                log.warning("resend_failed error=%r", error.strerror)
 
     @property
     def over(self) -> bool:
@@ -100,4 +101,7 @@ def _first_message(channel: Channel) -> bytes:
 
 
 def _taken_away(channel: Channel) -> MountpointError:
-    return MountpointError(f"{channel.mountpoint} was unmounted while it was being mounted", "mount it again")
+    return MountpointError(
+        f"{channel.mountpoint} was unmounted, or its connection aborted, while it was being mounted",
+        "mount it again",
+    )

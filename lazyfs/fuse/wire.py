@@ -3,6 +3,7 @@
 All fields are in the machine's own byte order, as the kernel has them.
 """
 
+import errno
 import struct
 from dataclasses import dataclass
 
@@ -15,6 +16,12 @@ _UNIQUE = struct.Struct("=Q")
 _SIZE = struct.Struct("=I")
 _BACKGROUND = struct.Struct("=HH")
 
+ENDED = frozenset({errno.ENODEV, errno.ECONNABORTED, errno.ENOTCONN})
+"""What read(2) and write(2) fail with once a connection has ended (fs/fuse/dev.c).
+
+ECONNABORTED: it was aborted while a request was being read, or at any time if the reply to INIT has
+FUSE_ABORT_ERROR.
+"""
 REQUEST_BYTES_MAX = (1 << 20) + (1 << 16)
 """The kernel insists on room for the largest write it could send, and its header."""
 OUT_HEADER_BYTES = _OUT_HEADER.size

@@ -58,6 +58,13 @@ class Holding(Protocol):
         """
         ...
 
+    def in_place(self) -> bool:
+        """Tell whether it is in the list of mounts, which shows that nobody has unmounted it.
+
+        False where that list cannot be seen.
+        """
+        ...
+
     def progressed(self, said: dict[str, Any]) -> None:
         """Take note of what a worker said of how far it is."""
         ...
@@ -123,6 +130,13 @@ class Own:
         if state is not Liveness.HANGS or not mounted:
             raise MountpointError(f"{path} was unmounted while it was being mounted", "mount it again")
         return False
+
+    def in_place(self) -> bool:
+        """Look for it; see `Holding.in_place`."""
+        mounted = mounted_at(self._wanted.mountpoint)
+        if mounted is None or self.session is None:
+            return False
+        return mounted.device == self.session.channel.device
 
     def progressed(self, said: dict[str, Any]) -> None:
         """Do nothing: the mount's status says it."""

@@ -164,7 +164,7 @@ class Supervisor:
         elif message.kind == Kind.DRAINED:
             worker.drained = message.fields["unanswered"] == 0
         elif message.kind == Kind.UNMOUNTED:
-            self._over = self._session is None or self._session.over
+            self._over = self._over or self._session is None or self._is_over()
 
     # -- workers -------------------------------------------------------------------------------------
 
@@ -246,11 +246,29 @@ class Supervisor:
         """
         if self._session is None or (self._ready_after_s is None and worker.said is not None):
             raise _failure(worker)
-        if self._session.over:
+        if self._is_over():
             self._over = True
             return
         self._crew.bury(worker)
         self._send_again()
+
+    def _is_over(self) -> bool:
+        """Tell whether it was unmounted.
+
+        Raises:
+            LazyfsError: when its connection was aborted: nobody has unmounted it.
+
+        """
+        if self._session is None or not self._session.over:
+            return False
+        if self._holding.in_place():
+            log.warning(
+                "connection_aborted mountpoint=%r consequence=%r", self._terms.name, "its readers got errors"
+            )
+            raise LazyfsError(
+                f"the connection of {self._terms.name} was aborted: its readers got errors", "mount it again"
+            )
+        return True
 
     # -- time ----------------------------------------------------------------------------------------
 
@@ -261,7 +279,7 @@ class Supervisor:
             self._crew.forgive(now_s)
             self._served_at_s = now_s
         self._looked_at_s = now_s
-        if self._session is not None and self._session.over:
+        if self._is_over():
             self._over = True
             return
         for worker in list(self._crew.workers):

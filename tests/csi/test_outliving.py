@@ -1,6 +1,7 @@
 """Either process dies, is upgraded, comes back: readers wait a moment and get the right bytes."""
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
@@ -15,9 +16,11 @@ import pytest
 
 from lazyfs.demo.link import Link
 from lazyfs.fuse.channel import detach
+from lazyfs.fuse.mountinfo import mounted_at
 from tests.csi.conftest import a_node
 from tests.csi.rig import DRIVER, new_pod, registered_by, until
 from tests.e2e.test_outlives import WITHOUT_RESEND, check, readers_of
+from tests.faults.aborting import ABORT_ERROR, abort
 
 SHARD = "model-00001-of-00003.safetensors"
 TGKILL = 234
@@ -170,6 +173,31 @@ def test_both_gone_at_once_is_the_end_of_a_mount_and_of_nothing_else(node, volum
     for pod in (before, after):
         node.unpublish(pod)
     assert ([], []) == node.mounts()
+
+
+@pytest.mark.parametrize("kernel", [ABORT_ERROR, ""], ids=["ECONNABORTED", "ENODEV"])
+def test_a_connection_that_somebody_aborts_ends_its_mount_and_no_other(hosted, slowly, tmp_path, kernel):
+    (tmp_path / "sitecustomize.py").write_text(kernel)
+    pods, other = [new_pod(), new_pod()], {"source": hosted.address, "policy": "demand"}
+    with a_node(before=[str(tmp_path)]) as node:
+        target = node.start().publish(pods[0], {"source": hosted.address}, slowly)
+        spared = node.publish(pods[1], other, slowly)
+        readers = readers_of(target, ("pread",))
+        status = target / ".lazyfs" / "status.json"
+        until(lambda: json.loads(status.read_text())["oldest_wait_s"])
+
+        abort(mounted_at(target).device)
+
+        for _, reader in readers:
+            reader.communicate(timeout=20)
+            assert reader.returncode
+        (said,) = until(lambda: node.plugin.logged("mount_dead"))
+        assert f"source={hosted.address!r} why='its connection was aborted' targets=1" in said
+        assert node.stats(pods[0]).volume_condition.abnormal
+        assert (spared / "config.json").read_bytes()
+        for pod in pods:
+            node.unpublish(pod)
+        assert ([], []) == node.mounts()
 
 
 def test_readers_do_not_wait_for_ever_for_a_mounter(volume, secrets):

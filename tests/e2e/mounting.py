@@ -34,6 +34,17 @@ class Mount:
     def logged(self, event: str) -> list[str]:
         return [line for line in self.log.splitlines() if re.search(rf" {event}\b", line)]
 
+    def wait_for_log(self, event: str, count: int = 1, timeout_s: float = 20.0) -> list[str]:
+        """Wait until an event has been logged so often; return its lines.
+
+        A line is written by a thread, some time after what it tells of.
+        """
+        deadline = time.monotonic() + timeout_s
+        while len(lines := self.logged(event)) < count:
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.01)
+        return lines
+
     def status(self) -> dict:
         return json.loads((self.path / ".lazyfs" / "status.json").read_text())
 
