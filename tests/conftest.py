@@ -33,7 +33,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ASYNC_TIMEOUT_S = 60.0
 
-REAL_DIRECTORIES = {"chaos", "csi", "deploy", "e2e", "faults", "hub", "pull", "vllm"}
+REAL_DIRECTORIES = {"aws", "chaos", "csi", "deploy", "e2e", "faults", "hub", "pull", "vllm"}
 REAL_FIXTURES = {"hub_server", "seaweed", "server", "web"}
 # What the interpreter's audit hooks call the start of a process and the use of a socket. A trio loop makes a
 # pair of sockets for itself and connects neither.
