@@ -239,7 +239,9 @@ def test_the_kubelet_finds_the_plugin_and_finds_it_again(node):
 def test_a_stranger_s_calls_are_not_served(node):
     """The socket is its owner's."""
     assert 0o600 == node.socket.stat().st_mode & 0o777
-    assert 0o600 == (node.plugin_dir / "mounter" / "mounter.sock").stat().st_mode & 0o777
+    socket = node.plugin_dir / "mounter" / "mounter.sock"
+    until(socket.exists)
+    assert 0o600 == socket.stat().st_mode & 0o777
 
 
 def test_a_source_that_does_not_become_one_leaves_the_next_call_a_clean_place(node, volume, secrets):
