@@ -86,7 +86,7 @@ def test_kill_9_again_and_again_under_load(stage):
 
     played(stage, KILLS, chance, kill)
 
-    assert KILLS == len(stage.mount.logged("worker_died"))
+    assert KILLS == len(stage.mount.wait_for_log("worker_died", KILLS))
 
 
 @pytest.mark.timeout(60 + KILLS * 8)
@@ -100,7 +100,7 @@ def test_upgrades_again_and_again_under_load(stage):
 
     played(stage, KILLS, chance, upgrade)
 
-    assert KILLS == len(stage.mount.logged("worker_relieved"))
+    assert KILLS == len(stage.mount.wait_for_log("worker_relieved", KILLS))
 
 
 def test_a_worker_that_is_stopped_or_crashes_is_replaced(stage):

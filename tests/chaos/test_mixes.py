@@ -31,7 +31,7 @@ def read_under(mix, root, seed_, *options):
         if not options:
             stage.mount.wait_for(lambda status: status["phase"] == "complete", 60)
         sent_bytes = stage.bucket.sent_bytes
-        assert not stage.mount.logged("internal_error")
+    assert not stage.mount.logged("internal_error")
     return seen, sent_bytes
 
 

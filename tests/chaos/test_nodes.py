@@ -61,12 +61,12 @@ def test_readers_do_not_notice_whichever_process_goes(hosted, secrets, digests, 
         readers = [reader(targets[n % 4], kinds[n % 3], digests) for n in range(READERS)]
         for which in [node.plugin, node.mounter] * KILLS:
             time.sleep(chance.uniform(0.0, BETWEEN_S))
-            met = len(node.plugin.logged("mounter_came"))
+            met = len(node.plugin.wait_for_log("mounter_came"))
             which.end(how)
             which.start()
             node.answering()
             node.publish(chance.choice(pods), attributes, secrets)
-            until(lambda met=met: len(node.plugin.logged("mounter_came")) > met)
+            node.plugin.wait_for_log("mounter_came", met + 1)
             assert (1, 4) == tuple(map(len, node.mounts()))
 
         for one in readers:  # none of them is stuck: all end when they are told

@@ -88,6 +88,11 @@ class Process:
     def logged(self, event):
         return [line for line in self.log.splitlines() if f" {event} " in line]
 
+    def wait_for_log(self, event, count=1):
+        """Wait until an event has been logged so often, which is some time after it; return its lines."""
+        until(lambda: len(self.logged(event)) >= count)
+        return self.logged(event)
+
     def rss_mb(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024

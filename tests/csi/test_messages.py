@@ -166,6 +166,8 @@ def test_nothing_secret_is_in_any_log_or_file(node, hosted, secrets):
     node.publish(new_pod(), {"source": hosted.address}, secrets)
 
     state = b"".join(file.read_bytes() for file in node.state.rglob("*.json"))
+    node.plugin.end()
+    node.mounter.end()
     said = (node.plugin.log + node.mounter.log).encode() + state
     assert secrets["AWS_SECRET_ACCESS_KEY"].encode() not in said
     assert secrets["AWS_ACCESS_KEY_ID"].encode() not in said

@@ -27,11 +27,11 @@ def refused(call, *arguments, **named):
 
 
 def restarted(node):
-    met = len(node.plugin.logged("mounter_came"))
+    met = len(node.plugin.wait_for_log("mounter_came"))
     node.plugin.kill()
     node.plugin.start()
     node.answering()
-    until(lambda: len(node.plugin.logged("mounter_came")) > met)
+    node.plugin.wait_for_log("mounter_came", met + 1)
 
 
 def gone(node):
@@ -214,7 +214,7 @@ def test_nobody_s_volume_is_too_much_for_the_two_processes(node, volume, secrets
     assert grpc.StatusCode.INVALID_ARGUMENT is code
     assert f"{what} is too long; all together may have 24 KiB" == said
     node.publish(new_pod(), volume, secrets)
-    assert 1 == len(node.plugin.logged("mounter_came"))
+    assert 1 == len(node.plugin.wait_for_log("mounter_came"))
 
 
 def test_a_mounter_that_talks_nonsense_is_asked_anew(volume, secrets):

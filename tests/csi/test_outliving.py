@@ -93,9 +93,9 @@ def test_on_an_older_kernel_the_next_mounter_s_workers_remember_for_the_one_befo
 
         for process in (node.mounter, node.plugin, node.mounter, node.mounter):
             time.sleep(0.3)
-            met = len(node.plugin.logged("mounter_came"))
+            met = len(node.plugin.wait_for_log("mounter_came"))
             replaced(process, signal.SIGKILL)
-            until(lambda met=met: len(node.plugin.logged("mounter_came")) > met)
+            node.plugin.wait_for_log("mounter_came", met + 1)
 
         check(readers, digests)
 
@@ -117,11 +117,11 @@ def test_what_is_open_and_mapped_outlives_both_one_after_the_other(node, volume,
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
         assert "open\n" == keeper.stdout.readline()
         for process in (node.plugin, node.mounter, node.plugin, node.mounter):
-            met = len(node.plugin.logged("mounter_came"))
+            met = len(node.plugin.wait_for_log("mounter_came"))
             process.kill()
             process.start()
             node.answering()
-            until(lambda met=met: len(node.plugin.logged("mounter_came")) > met)
+            node.plugin.wait_for_log("mounter_came", met + 1)
 
         assert digests[SHARD] == keeper.communicate(timeout=30)[0].strip()
 
@@ -136,7 +136,7 @@ def test_what_was_taken_away_while_one_was_gone_stays_away(node, volume, secrets
         node.unpublish(pod)
     node.mounter.start()
 
-    until(lambda: 2 == len(node.plugin.logged("mounter_came")))
+    node.plugin.wait_for_log("mounter_came", 2)
     assert ([], []) == node.mounts()
     assert [] == node.workers()
 
@@ -191,7 +191,7 @@ def test_a_connection_that_somebody_aborts_ends_its_mount_and_no_other(hosted, s
         for _, reader in readers:
             reader.communicate(timeout=20)
             assert reader.returncode
-        (said,) = until(lambda: node.plugin.logged("mount_dead"))
+        (said,) = node.plugin.wait_for_log("mount_dead")
         assert f"source={hosted.address!r} why='its connection was aborted' targets=1" in said
         assert node.stats(pods[0]).volume_condition.abnormal
         assert (spared / "config.json").read_bytes()
@@ -208,7 +208,7 @@ def test_readers_do_not_wait_for_ever_for_a_mounter(volume, secrets):
         reader = subprocess.Popen(["cat", target / SHARD], stdout=-3, stderr=-3)
 
         assert reader.wait(60) != 0
-        assert node.plugin.logged("mount_dead")
+        node.plugin.wait_for_log("mount_dead")
         node.unpublish(pod)
         assert ([], []) == node.mounts()
 
@@ -230,7 +230,7 @@ def test_the_kubelet_finds_the_plugin_and_finds_it_again(node):
         assert ("CSIPlugin", DRIVER, str(node.socket)) == (info.type, info.name, info.endpoint)
         assert ["1.0.0"] == list(info.supported_versions)
         # Lines are written by a thread of their own: one that is killed at once has not written its last.
-        until(lambda count=count: count == len(node.plugin.logged("registered")))
+        assert count == len(node.plugin.wait_for_log("registered", count))
         node.plugin.kill()
         node.plugin.start()
         node.answering()

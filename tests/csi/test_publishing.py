@@ -142,7 +142,7 @@ def test_new_credentials_reach_the_worker_without_a_remount(node, volume, secret
     name = "model-00001-of-00003.safetensors"
     assert (model / name).read_bytes() == (target / name).read_bytes()
     assert ([worker], sources) == (node.workers(), node.mounts()[0])
-    assert 2 == len(node.plugin.logged("credentials_renewed"))
+    assert 2 == len(node.plugin.wait_for_log("credentials_renewed", 2))
 
 
 def test_stats_are_those_of_the_model(node, volume, secrets, model):

@@ -83,7 +83,7 @@ def test_the_node_plugin_says_that_sysfs_is_the_cause_and_what_to_do(node, sourc
     target = node.start().publish(new_pod(), {"source": f"file://{source}"})
 
     assert UNSET == read_ahead(target)
-    (said,) = until(lambda: node.plugin.logged("untuned"))
+    (said,) = node.plugin.wait_for_log("untuned")
     assert said.endswith(f"WARNING untuned what={WHY!r}")
 
 
@@ -102,4 +102,3 @@ def test_the_node_plugin_of_the_chart_sets_the_read_ahead_and_ends_what_is_stuck
     assert reader.wait(20) != 0
     for pid in (node.mounter.process.pid, worker):
         os.kill(pid, signal.SIGCONT)
-    assert [] == node.plugin.logged("untuned")

@@ -34,7 +34,7 @@ class Mount:
     def logged(self, event: str) -> list[str]:
         return [line for line in self.log.splitlines() if re.search(rf" {event}\b", line)]
 
-    def wait_for_log(self, event: str, count: int = 1, timeout_s: float = 20.0) -> list[str]:
+    def wait_for_log(self, event: str, count: int = 1, timeout_s: float = 60.0) -> list[str]:
         """Wait until an event has been logged so often; return its lines.
 
         A line is written by a thread, some time after what it tells of.

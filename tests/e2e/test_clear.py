@@ -239,7 +239,7 @@ def test_a_cache_directory_without_direct_io_works_and_says_what_it_costs(model,
     try:
         with mounted(f"file://{model}", mnt, "--cache-dir", path / "cache") as mount:
             assert (model / "config.json").read_bytes() == (mnt / "config.json").read_bytes()
-            assert "put --cache-dir on ext4 or xfs" in mount.logged("cache_without_direct_io")[0]
+            assert "put --cache-dir on ext4 or xfs" in mount.wait_for_log("cache_without_direct_io")[0]
             mount.complete()
     finally:
         subprocess.run(["umount", str(path)], check=True)

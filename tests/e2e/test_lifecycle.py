@@ -168,7 +168,7 @@ def test_a_dead_mount_is_told_and_cleaned_by_the_next(hosted, endpoint, mnt, cac
         assert {"state": "dead", "mountpoint": str(mnt), "source": hosted.address} == document
 
         with mounted(hosted.address, mnt, *options) as again:
-            assert again.logged("stale_mount_cleaned")
+            again.wait_for_log("stale_mount_cleaned")
             assert (mnt / "config.json").read_bytes()
 
 
@@ -251,13 +251,13 @@ def test_a_daemon_returns_when_ready_and_is_ended_by_unmount(hosted, endpoint, m
         assert f"ready at {mnt}" in ran.stdout
         status = json.loads((mnt / ".lazyfs" / "status.json").read_text())
         assert (mnt / "config.json").read_bytes()
-        assert " ready " in log.read_text()
     finally:
         assert 0 == lazyfs("unmount", mnt).returncode
     deadline = time.monotonic() + 60
     while os.path.exists(f"/proc/{status['pid']}"):  # noqa: PTH110
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    assert " ready " in log.read_text()
 
 
 def test_a_daemon_that_cannot_start_says_why(endpoint, mnt, cache_dir, tmp_path):
@@ -315,8 +315,9 @@ def test_an_object_replaced_while_mounted_is_stale_and_never_mixed(
         with (mnt / "weights.bin").open("rb", buffering=0) as file:
             assert old[:4096] == file.read(4096)
         assert old == (mnt / "other.bin").read_bytes()
-        assert "kind=blob_changed" in mount.logged("fetch_failed")[0]
-        assert "mount or pull again" in mount.logged("fetch_failed")[0]
+        said = mount.wait_for_log("fetch_failed")[0]
+        assert "kind=blob_changed" in said
+        assert "mount or pull again" in said
     with mounted(bucket.address, mnt, *options):
         assert new == (mnt / "weights.bin").read_bytes()
 

@@ -92,7 +92,7 @@ def test_a_bucket_that_claims_the_digests_of_others_changes_nothing_for_them(
 
     with mounted(bucket.address, mnt, *options) as mount:
         assert wrong == hashlib.sha256((mnt / name).read_bytes()).hexdigest()
-        mount.wait_for(lambda _status: "digest_mismatch" in mount.log)
+        mount.wait_for_log("digest_mismatch")
         mount.wait_for(lambda status: f"{name} is not what its publisher says" in status["last_error"])
 
     load("hf://org/model", mnt, options, digests)

@@ -91,8 +91,8 @@ def test_readers_wait_while_the_server_is_away_and_go_on_soon_after(bucket, cont
             os.close(fd)
         assert 0 == metrics(port)["lazyfs_hosts_down"]
         assert hashlib.sha256(content).digest() == hashlib.sha256((mnt / NAME).read_bytes()).digest()
-        assert mount.logged("host_down")
-        assert mount.logged("host_up")
+        mount.wait_for_log("host_down")
+        mount.wait_for_log("host_up")
         again.close()
 
 

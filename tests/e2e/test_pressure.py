@@ -138,7 +138,7 @@ def test_a_limit_that_is_lowered_while_mounted_is_followed(big, mnt, cache_dir, 
         assert status["memory_bytes"] <= status["memory_budget_bytes"]
         read_all(mnt, digests)
         assert 0 == group.kills
-        assert mount.logged("memory_squeezed")
+        mount.wait_for_log("memory_squeezed")
 
 
 def lowered(group, limit_bytes):
@@ -173,7 +173,7 @@ def test_a_disk_that_hangs_keeps_no_reader_and_is_told(model, digests, mnt, disk
         assert "bypass" == status["cache_state"]
         assert "reading: it does not answer within" in status["cache_why"]
         assert "the disk of the cache is in state bypass: reading" in lazyfs("status", mnt).stdout
-        assert mount.logged("cache_trouble")
+        mount.wait_for_log("cache_trouble")
         assert 0 == status["repairs"]
         # The kernel keeps threads that wait for such a disk, and the process; the mount is gone all the same.
         mount.process.send_signal(signal.SIGTERM)
@@ -193,8 +193,8 @@ def test_a_disk_that_refuses_writes_is_used_again_when_it_takes_them(model, dige
         disk.fail()
         mount.wait_for(lambda status: status["cache_state"] == "healthy")
         read_all(mnt, digests)
-        assert 1 == len(mount.logged("cache_trouble"))
-        assert 1 == len(mount.logged("cache_recovered"))
+        assert 1 == len(mount.wait_for_log("cache_trouble"))
+        assert 1 == len(mount.wait_for_log("cache_recovered"))
 
 
 def test_a_cache_that_is_deleted_while_mounted_is_made_anew(model, digests, mnt, cache_dir):

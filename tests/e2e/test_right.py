@@ -199,7 +199,7 @@ def test_names_that_cannot_be_files_are_left_out_with_a_warning(bucket, endpoint
     with mounted(bucket.address, mnt, "--cache-dir", cache_dir) as mount:
         assert ["good"] == os.listdir(mnt)
         assert ["name_refused name='.lazyfs/status.json' why=\".lazyfs is lazyfs' own\""] == [
-            line.partition("WARNING ")[2] for line in mount.logged("name_refused")
+            line.partition("WARNING ")[2] for line in mount.wait_for_log("name_refused")
         ]
 
 
