@@ -78,6 +78,10 @@ class ClockSkewed(AccessDenied):
     retryable = True
 
 
+class OriginMismatch(AccessDenied):
+    """A blob was listed at another server, or another place of it, than the source now asks."""
+
+
 class SourceUnavailable(LazyfsError):
     """Time-outs, refused connections, DNS, resets, short bodies, 5xx: trying again may help."""
 

@@ -1,6 +1,7 @@
 """How much the cache directory may hold, and who leaves when it is full.
 
-Whole blobs leave, longest unused first, never one of the mounted snapshot: where the budget is smaller than
+Whole blobs leave, those of older formats first and then those longest unused, never one of the mounted
+snapshot: where the budget is smaller than
 the model, what does not fit is served and not stored. So nothing is ever fetched, evicted and fetched again
 in circles (what users of other mounts met: vllm#31726).
 
@@ -34,16 +35,22 @@ class Budget:
         self._full_until_s = 0.0
         self.used_bytes = 0
         self.capacity_bytes = 0
+        self.older_bytes = 0
+        """What versions with other keys have left here; it is not read, and leaves first."""
 
     def measure(self, capacity_bytes: int | None) -> int:
         """Look at the directory and set the capacity (None: `auto`); return what could be evicted."""
         stored = self._directory.stored()
         self.used_bytes = sum(blob.allocated_bytes for blob in stored)
+        self.older_bytes = sum(blob.allocated_bytes for blob in stored if blob.older)
         if capacity_bytes is None:
             capacity_bytes = self._directory.capacity_bytes(self.used_bytes)
         self.capacity_bytes = capacity_bytes
-        self._own_bytes = sum(blob.allocated_bytes for blob in stored if blob.store_key in self._ours)
+        self._own_bytes = sum(blob.allocated_bytes for blob in stored if self._is_ours(blob))
         return self.used_bytes - self._own_bytes
+
+    def _is_ours(self, blob: StoredBlob) -> bool:
+        return blob.store_key in self._ours and not blob.older
 
     @property
     def share_left_bytes(self) -> int | None:
@@ -92,7 +99,7 @@ class Budget:
         for blob in stored:
             if used_bytes + wanted_bytes <= self.capacity_bytes:
                 break
-            if blob.store_key not in self._ours:
+            if not self._is_ours(blob):
                 used_bytes -= self._remove(blob)
         with self._lock:
             # What was reserved meanwhile counts too.

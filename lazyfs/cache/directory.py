@@ -2,14 +2,18 @@
 
 ::
 
-    <root>/v1/objects/<k[:2]>/<k>/data        sparse, byte-identical to the original, of its exact size
+    <root>/v2/objects/<k[:2]>/<k>/data        sparse, byte-identical to the original, of its exact size
                                  /blocks      header and a checksum per block (core.blocktable)
                                  /meta.json   what it is and where it came from (core.blobmeta)
-    <root>/v1/snapshots/<id>.json             the manifest of each snapshot that was mounted
+                                 /from-<k>    empty: what lies here, under its sha256, came whole from there
+    <root>/v2/snapshots/<id>.json             the manifest of each snapshot that was mounted
 
 `k` is the blob's sha256 once that has been verified here, else a hash of where it came from
-(`cache.places`). Several processes may use one directory: files appear whole (written aside, then linked or
-renamed), and a blob leaves by a rename, so that whoever has it open keeps it.
+(`cache.places`). What lies in `<root>/v1` is of versions whose keys did not tell all servers apart. It is not
+read; it counts, and leaves before anything else does (docs/adr/0018).
+
+Several processes may use one directory: files appear whole (written aside, then linked or renamed), and a
+blob leaves by a rename, so that whoever has it open keeps it.
 """
 
 import errno
@@ -34,7 +38,7 @@ from lazyfs.errors import CacheFull, CacheUnusable
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 COMING_S = 60.0
 """To link a blob's files elsewhere takes milliseconds; who has not done it in so long was killed."""
 FREE_SHARE = 10
@@ -49,6 +53,8 @@ class StoredBlob:
     path: Path
     allocated_bytes: int
     used_at_s: float
+    older: bool = False
+    """Whether a version with other keys has left it there."""
 
 
 class CacheDirectory:
@@ -126,20 +132,10 @@ class CacheDirectory:
             return
 
     def stored(self) -> list[StoredBlob]:
-        """Return every blob here, longest unused first."""
-        found = []
-        with suppress(FileNotFoundError):  # the whole directory may go at any time
-            for path in self._objects.glob("??/*"):
-                try:
-                    data = (path / "data").stat()
-                except OSError:
-                    continue  # half made, leaving, or no directory of ours
-                try:
-                    used_at_s = (path / "meta.json").stat().st_mtime
-                except OSError:
-                    used_at_s = data.st_mtime
-                found.append(StoredBlob(path.name, path, data.st_blocks * 512, used_at_s))
-        return sorted(found, key=lambda blob: blob.used_at_s)
+        """Return every blob here in the order in which they leave: those of older formats, longest unused."""
+        found = [blob for older in _older(self.root) for blob in _blobs(older / "objects", older=True)]
+        found += _blobs(self._objects)
+        return sorted(found, key=lambda blob: (not blob.older, blob.used_at_s))
 
     def remove(self, blob: StoredBlob) -> None:
         """Take a whole blob out: renamed first, so that nobody finds half of it.
@@ -166,8 +162,11 @@ class CacheDirectory:
             self.remove(StoredBlob(store_key, path, 0, 0.0))
 
     def holds(self, store_key: str) -> bool:
-        """Tell whether there is a blob under this key."""
-        return self.blob_path(store_key).exists()
+        """Tell whether there is a blob under this digest, put there when it was verified.
+
+        What somebody claims for a digest may be the key of an origin: what lies there was not.
+        """
+        return any(self.blob_path(store_key).glob("from-*"))
 
     def vouched(self, store_key: str, origin_key: str) -> bool:
         """Tell whether what lies under a digest once came whole from the origin with this key."""
@@ -231,6 +230,7 @@ def open_directory(root: Path) -> CacheDirectory:
         _refuse_newer(root)
         for name in ("objects", "snapshots"):
             (root / f"v{FORMAT}" / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        _clear_older(root)
         _clean(root / f"v{FORMAT}")
         direct = takes_direct_io(root / f"v{FORMAT}")
     except OSError as error:
@@ -247,6 +247,35 @@ def open_directory(root: Path) -> CacheDirectory:
             "put --cache-dir on ext4 or xfs",
         )
     return CacheDirectory(root, direct=direct)
+
+
+def _older(root: Path) -> list[Path]:
+    """Return where versions with other keys have kept their blobs."""
+    return [path for number in range(1, FORMAT) if (path := root / f"v{number}").is_dir()]
+
+
+def _blobs(objects: Path, *, older: bool = False) -> list[StoredBlob]:
+    """Return the blobs below a directory, in no order."""
+    found = []
+    with suppress(FileNotFoundError):  # the whole directory may go at any time
+        for path in objects.glob("??/*"):
+            try:
+                data = (path / "data").stat()
+            except OSError:
+                continue  # half made, leaving, or no directory of ours
+            try:
+                used_at_s = (path / "meta.json").stat().st_mtime
+            except OSError:
+                used_at_s = data.st_mtime
+            found.append(StoredBlob(path.name, path, data.st_blocks * 512, used_at_s, older))
+    return found
+
+
+def _clear_older(root: Path) -> None:
+    """Take away what is left of an older format when its last blob has gone."""
+    for path in _older(root):
+        if not _blobs(path / "objects"):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _clean(root: Path) -> None:

@@ -85,6 +85,7 @@ class Store:
         """
         self._places.settle()
         leavable_bytes = self._budget.measure(budget_bytes)
+        self._tell_of_older()
         free_bytes = self._directory.free_bytes()
         if self.missing_bytes and free_bytes + leavable_bytes < min(
             self._grid.block_bytes, self.missing_bytes
@@ -98,6 +99,16 @@ class Store:
             room_bytes = min(room_bytes, self._budget.share_left_bytes)
         if self.missing_bytes > room_bytes:
             log.warning("cache_too_small missing=%d room=%d", self.missing_bytes, max(0, room_bytes))
+
+    def _tell_of_older(self) -> None:
+        """Say why what the node had fetched is fetched again."""
+        if self._budget.older_bytes:
+            log.warning(
+                "cache_of_older_version dir=%r bytes=%d why=%r consequence=%r cure=%r",
+                str(self._directory.root), self._budget.older_bytes,
+                "its keys did not tell all servers apart", "it is not read, and leaves before anything else",
+                f"to free it now, rm -r {self._directory.root}/v1",
+            )  # fmt: skip
 
     @property
     def missing_bytes(self) -> int:

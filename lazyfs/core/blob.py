@@ -33,9 +33,10 @@ class ByteRange:
 class BlobRef:
     """One pinned version of one object.
 
-    `name` is the path inside the mount; `origin` is where the object lives, without credentials and
-    independent of the mounted prefix; `version` pins it (an S3 VersionId or ETag, a modification time);
-    `digest` is `"sha256:<hex>"` when the publisher gives one; `modified_ns` is shown as its mtime.
+    `name` is the path inside the mount; `origin` is where the object lives (`core/origin.py`), without
+    credentials and independent of the mounted prefix; `version` pins it (an S3 VersionId or ETag, a
+    modification time); `digest` is `"sha256:<hex>"` when the publisher gives one; `modified_ns` is shown as
+    its mtime.
     `revision` is where in the source's history it was found, when that is needed to locate it (the commit of
     a Hub repository); the same blob of another revision is the same blob.
     """
@@ -53,12 +54,16 @@ class BlobRef:
         """The 64 hex digits that name this blob in the store.
 
         The publisher's sha256 when there is one, so that the same weights from two places are one file;
-        else a hash of origin, version and size.
+        else a hash of origin, version and size, each after its length: whatever they hold, two that differ
+        in one of them are not joined to the same bytes.
         """
         if self.digest is not None and self.digest.startswith("sha256:"):
             return self.digest.removeprefix("sha256:")
-        identity = "\0".join((self.origin, self.version, str(self.size_bytes)))
-        return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
+        identity = hashlib.sha256(b"lazyfs origin\n")
+        for field in (self.origin, self.version, str(self.size_bytes)):
+            encoded = field.encode("utf-8", "surrogatepass")
+            identity.update(b"%d:%b" % (len(encoded), encoded))
+        return identity.hexdigest()
 
 
 HEAD = -1

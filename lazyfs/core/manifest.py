@@ -5,7 +5,9 @@ directory tree is a function of that list (`tree`), so a restarted process shows
 manifest that was arranged (`layout`) holds extras too, and says which source each part of it came from.
 
 **Formats.** What is not arranged is written as format 1, as ever: every version can read it, and the id of
-the snapshot stays. An arranged manifest is format 2, which a version that does not know it refuses.
+the snapshot stays. An arranged manifest is format 2. Where an origin names its scheme before `+`
+(`core/origin.py`), they are 3 and 4: a version that does not know a format refuses it, and would ask for
+other objects if it did not.
 
 **The rule for names.** A source may hold keys that cannot be files. A name is refused (left out, with a
 warning that says why) when it, split at `/`,
@@ -28,6 +30,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lazyfs.core.blob import BlobRef
+from lazyfs.core.origin import names_scheme
 from lazyfs.core.reserved import RESERVED_NAME
 from lazyfs.core.tree import Extra, Kind, Node, encode_name, grow
 from lazyfs.errors import BadManifest
@@ -35,6 +38,8 @@ from lazyfs.errors import BadManifest
 COMPONENT_BYTES_MAX = 255
 NAME_BYTES_MAX = 4095
 FORMAT, FORMAT_ARRANGED = 1, 2
+SCHEMED = 2
+"""What is added to a format where an origin names its scheme."""
 NUMBER_MAX = 2**63 - 1
 """The largest size and time a file system can tell."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
@@ -88,9 +93,9 @@ class Manifest:
 
     def _canonical(self) -> str:
         blobs = [_entry(blob) for blob in self.blobs]
-        document: dict[str, Any] = {"format": FORMAT, "source": self.source, "blobs": blobs}
+        number = _format(self.blobs, arranged=bool(self.parts))
+        document: dict[str, Any] = {"format": number, "source": self.source, "blobs": blobs}
         if self.parts:
-            document["format"] = FORMAT_ARRANGED
             document["parts"] = [asdict(part) for part in self.parts]
             document["extras"] = [asdict(extra) for extra in self.extras]
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
@@ -98,6 +103,12 @@ class Manifest:
     def nodes(self) -> dict[int, Node]:
         """Return the directory tree by inode number."""
         return grow(self.blobs, self.extras)
+
+
+def _format(blobs: Iterable[BlobRef], *, arranged: bool) -> int:
+    """Return the format of a manifest; see the module's docstring."""
+    schemed = any(names_scheme(blob.origin) for blob in blobs)
+    return (FORMAT_ARRANGED if arranged else FORMAT) + (SCHEMED if schemed else 0)
 
 
 def _entry(blob: BlobRef) -> dict[str, Any]:
@@ -195,15 +206,18 @@ def from_json(text: str | bytes) -> Manifest:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadManifest(f"not JSON: {error}") from None
-    if not isinstance(document, dict) or document.get("format") not in (FORMAT, FORMAT_ARRANGED):
-        raise BadManifest(f"not a manifest of format {FORMAT} or {FORMAT_ARRANGED}")
+    if not isinstance(document, dict):
+        raise BadManifest("not a manifest")
     source, entries = document.get("source"), document.get("blobs")
     if not isinstance(source, str) or not isinstance(entries, list):
         raise BadManifest("source or blobs missing")
     manifest = build(source, [_blob(entry) for entry in entries])
+    formats = {_format(manifest.blobs, arranged=yes): yes for yes in (False, True)}
+    if type(document.get("format")) is not int or document["format"] not in formats:
+        raise BadManifest(f"its format is none of {', '.join(map(str, formats))}")
     if manifest.refused:
         raise BadManifest(f"name {manifest.refused[0].name!r}: {manifest.refused[0].reason}")
-    if document["format"] == FORMAT:
+    if not formats[document["format"]]:
         return manifest
     parts = tuple(Part(**entry) for entry in _texts(document.get("parts"), ("source", "directory")))
     extras = tuple(_extra(entry) for entry in _texts(document.get("extras"), ("name", "kind", "content")))

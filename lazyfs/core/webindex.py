@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from urllib.parse import quote_from_bytes, unquote_to_bytes, urljoin, urlsplit
 
+from lazyfs.core.origin import same_server
 from lazyfs.errors import BadIndex
 
 _TITLE = re.compile(r"\s*(index of|directory listing for)\b", re.IGNORECASE)
@@ -118,10 +119,10 @@ def _below(url: str, link: str) -> Entry | None:
         target, root = urlsplit(urljoin(url, link)), urlsplit(url)
     except ValueError:  # an address that cannot be
         return None
-    same_server = (target.scheme, target.netloc) == (root.scheme, root.netloc)
+    ours = target[:2] == root[:2] or same_server(target.geturl(), url)
     at = _depth_end(target.path, root.path.count("/"))
     # However either of them is encoded.
-    if not same_server or target.query or unquote_to_bytes(target.path[:at]) != unquote_to_bytes(root.path):
+    if not ours or target.query or unquote_to_bytes(target.path[:at]) != unquote_to_bytes(root.path):
         return None
     segment, slash, deeper = target.path[at:].partition("/")
     name = unquote_to_bytes(segment).decode("utf-8", "surrogateescape")

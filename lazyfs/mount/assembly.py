@@ -14,6 +14,7 @@ from lazyfs.core.ledger import Ledger
 from lazyfs.core.location import Location
 from lazyfs.core.manifest import Manifest
 from lazyfs.core.memorybudget import budget_bytes, least_budget_bytes
+from lazyfs.core.origin import is_older
 from lazyfs.core.plan import Planner, head_bytes
 from lazyfs.errors import CacheUnusable
 from lazyfs.fuse.content import Content
@@ -112,6 +113,9 @@ def _store(
     """Return the store, if one is wanted; or why there is none though it was."""
     if 0 in {options.cache_size, options.cache_share}:
         return None, ""
+    if any(is_older(blob.origin) for blob in by_inode.values()):
+        # Which server that is, nobody can tell, so nothing can be kept under its name.
+        return None, "an older version pinned this mount, and its sources are not to be had"
     try:
         directory = open_directory(options.cache_dir or default_cache_dir())
         terms = Terms(options.cache_size, options.cache_share, options.prove_digests)

@@ -13,9 +13,10 @@ from lazyfs.core.blob import BlobRef
 from lazyfs.core.layout import Asked, Layout, Listed, arrange, asked, part_of, refuse_several
 from lazyfs.core.location import Location
 from lazyfs.core.manifest import Manifest, Part, build, from_json
+from lazyfs.core.origin import is_older
 from lazyfs.errors import LazyfsError, SourceMissing
 from lazyfs.sources import Access, Source, open_source
-from lazyfs.sources.base import Versioned
+from lazyfs.sources.base import Renaming, Versioned
 
 log = logging.getLogger(__name__)
 
@@ -132,16 +133,40 @@ class Sources:
         repository = one.repository(own, manifest.snapshot_id)
         return Listed(repository, replace(manifest, source=one.text))
 
+    def renamed(self, manifest: Manifest) -> Manifest:
+        """Return a manifest that an older version pinned with the origins its blobs have now.
+
+        Connects the sources that are to say so.
+
+        Raises:
+            OriginMismatch: when it was pinned at another server than is asked now.
+            LazyfsError: see `connect`; when there are no credentials.
+
+        """
+        blobs = tuple(self._renamed(blob) if is_older(blob.origin) else blob for blob in manifest.blobs)
+        return replace(manifest, blobs=blobs)
+
+    def _renamed(self, blob: BlobRef) -> BlobRef:
+        source, called = self._at(blob)
+        connected = source.connect_now()
+        assert isinstance(connected, Renaming)
+        return replace(blob, origin=connected.renamed(called).origin)
+
+    def _at(self, blob: BlobRef) -> tuple[Later, BlobRef]:
+        """Return the source a blob came from, and the blob by the name it has there."""
+        if not self._parts:
+            return self._later[self._asked[0].text], blob
+        part = part_of(blob.name, self._parts)
+        return self._later[part.source], part.called(blob)
+
     def locate_in(self, manifest: Manifest) -> None:
         """Have `locate` find the blobs of this manifest."""
         self._parts = manifest.parts
 
     def locate(self, blob: BlobRef) -> Location:
         """Ask the source the blob came from; see `Source.locate`."""
-        if not self._parts:
-            return self._later[self._asked[0].text].connect_now().locate(blob)
-        part = part_of(blob.name, self._parts)
-        return self._later[part.source].connect_now().locate(part.called(blob))
+        source, called = self._at(blob)
+        return source.connect_now().locate(called)
 
     def reconnect(self) -> None:
         """Ask with other credentials from now on: those the environment says."""
@@ -171,6 +196,15 @@ class Sources:
             return list(threads.map(named, self._asked))
 
 
+def _as_named_now(sources: Sources, manifest: Manifest) -> Manifest:
+    """Return a manifest with the origins of this version; as it is, if its sources do not say them now."""
+    try:
+        return sources.renamed(manifest)
+    except LazyfsError as error:
+        log.warning("origins_unknown error=%r consequence=%r", str(error), "nothing is kept in the cache")
+        return manifest
+
+
 def pinned(sources: Sources, kept: int, *, first: bool) -> Manifest:
     """Return the snapshot: taken now and written to the file `kept`, or as the first one did.
 
@@ -181,7 +215,7 @@ def pinned(sources: Sources, kept: int, *, first: bool) -> Manifest:
     if not first:
         manifest = from_json(os.pread(kept, os.fstat(kept).st_size, 0))
         sources.locate_in(manifest)
-        return manifest
+        return _as_named_now(sources, manifest)
     manifest = sources.take()
     content = memoryview(manifest.to_json().encode())
     os.ftruncate(kept, 0)

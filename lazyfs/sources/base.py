@@ -44,6 +44,7 @@ class Source(Protocol):
         The caller keeps the answer until it expires or is refused.
 
         Raises:
+            OriginMismatch: when the blob's origin is not at this source: nobody else's bytes stand for it.
             AccessDenied: when the credentials no longer do.
             SourceUnavailable: when the place that signs cannot be reached.
 
@@ -61,6 +62,21 @@ class Versioned(Protocol):
 
     def repository(self) -> Repository:
         """Return which one, once it has been listed. No request."""
+        ...
+
+
+@runtime_checkable
+class Renaming(Protocol):
+    """What a source has as well whose origins earlier versions wrote in another way (`core/origin.py`)."""
+
+    def renamed(self, blob: BlobRef) -> BlobRef:
+        """Return a blob as it would be listed now, as far as its origin goes. No request.
+
+        Raises:
+            OriginMismatch: when it was listed elsewhere.
+            LazyfsError: when there are no credentials to ask with.
+
+        """
         ...
 
 

@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, quote, unquote_to_bytes, urlsplit
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.location import Location, expires_at_s, same_etag
+from lazyfs.core.origin import below, server
 from lazyfs.core.publication import FILE_NAME, Publication, Published, Unmet, with_digests
 from lazyfs.core.webindex import UNRESERVED
 from lazyfs.core.webpin import codings, epoch_s, just_written, pin, read
@@ -53,11 +54,10 @@ def connect(address: str, access: Access) -> "HttpSource":
     wrong = UsageError("that is not the URL of a file or a directory", "write it like https://host/models/m/")
     try:
         url = urlsplit(address)
-        proper = bool(url.hostname) and url.port != 0
+        # It is asked by the very name that stands in the origins.
+        netloc = server(address).partition("://")[2]
     except ValueError:
         raise wrong from None
-    if not proper:
-        raise wrong
     if "@" in url.netloc:
         raise UsageError(
             f"the address of {url.hostname} holds a password, and everybody can see it in ps and in the log",
@@ -70,7 +70,7 @@ def connect(address: str, access: Access) -> "HttpSource":
         )
     path = quote(url.path, safe="%/" + UNRESERVED) or "/"
     known = {} if access.anonymous else authorization(url.hostname or "", os.environ)
-    return HttpSource(url._replace(netloc=url.netloc.lower(), path=path), known)
+    return HttpSource(url._replace(netloc=netloc, path=path), known)
 
 
 class HttpSource:
@@ -78,6 +78,8 @@ class HttpSource:
 
     def __init__(self, root: SplitResult, credentials: dict[str, str]) -> None:
         self._root = root
+        self.place = f"{root.scheme}://{root.netloc}/"
+        """What the origin of each file begins with."""
         self._askers = Askers(root, credentials)
         self._direct: dict[str, bool] = {}
         """Of the URLs that redirect nowhere, whether ranges of them are served."""
@@ -105,7 +107,9 @@ class HttpSource:
                 if not isinstance(alone, SourceMissing | AccessDenied):
                     raise alone
             led = answer.url.path.endswith("/") and same_host(answer.url, root)
-            root = answer.url._replace(query="") if led else root._replace(path=f"{root.path}/")
+            # By its own name, however the server calls itself.
+            led_to = answer.url._replace(netloc=root.netloc, query="")
+            root = led_to if led else root._replace(path=f"{root.path}/")
         yield from self._below(root, threads, alone)
 
     def _below(
@@ -232,6 +236,7 @@ class HttpSource:
     def locate(self, blob: BlobRef) -> Location:
         """Return the file's URL, or where that redirects to, so that not every range goes that way."""
         wanted = read(blob.version)
+        below(blob.origin, self.place)
         url, ranges, headers = urlsplit(blob.origin), self._direct.get(blob.origin), {}
         redirected, expires_s = False, None
         if ranges is None:

@@ -132,4 +132,4 @@ def _require_index(answer: Answer, directory: _Directory, where: str) -> SplitRe
         raise error
     if not same_host(base, directory.url) or not base.path.startswith(directory.url.path):
         raise SourceMissing(f"{where} leads elsewhere, to {shown(base)}", "mount that address")
-    return base
+    return base._replace(netloc=directory.url.netloc)

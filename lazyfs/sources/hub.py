@@ -10,6 +10,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,6 +19,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.layout import Repository
 from lazyfs.core.location import Location, comparable, expires_at_s, same_etag
+from lazyfs.core.origin import below, hub_place, is_older
 from lazyfs.errors import AccessDenied, BadResponse, BlobChanged, SourceMissing, UsageError
 from lazyfs.sources.base import Access
 from lazyfs.sources.hub_address import HubAddress, parse
@@ -59,9 +61,9 @@ class HubSource:
     def __init__(self, address: HubAddress, access: Access) -> None:
         self._address = address
         self._client = HubClient(address, access)
-        place = urlsplit(self._client.endpoint)
         # Neither the revision nor where the mount begins: it is the same file by whatever address.
-        self._origin = f"hf://{place.netloc}{place.path}/{address.kind}/{address.name}/"
+        self.place = hub_place(self._client.endpoint, address.kind, address.name)
+        """What the origin of each file begins with; its quoted path follows."""
         self._commit, self._directory = "", address.path
         self._asked: dict[str, Location] = {}
         """Locations that listing had to ask for, by origin; each is given out once."""
@@ -153,7 +155,7 @@ class HubSource:
             raise self._client.not_hub()
         if sha256 is not None and _SHA256.fullmatch(str(sha256)) is None:
             raise self._client.not_hub()
-        origin = self._origin + quote(entry["path"])
+        origin = self.place + quote(entry["path"])
         digest = None if sha256 is None else f"sha256:{sha256}"
         return BlobRef(name, origin, oid, size_bytes, digest, modified_ns, commit)
 
@@ -163,6 +165,14 @@ class HubSource:
         named = address.name, self._commit, address.revision or "main"
         return Repository(*named, kind=address.kind.removesuffix("s"), directory=self._directory)
 
+    def renamed(self, blob: BlobRef) -> BlobRef:
+        """Return a blob that an older version listed with its origin as it is now; see `Renaming`."""
+        if not is_older(blob.origin):
+            return blob
+        address, endpoint = self._address, self._client.spelled.partition("://")[2]
+        path = below(blob.origin, f"hf://{endpoint}/{address.kind}/{address.name}/")
+        return replace(blob, origin=self.place + path)
+
     # -- where it is ---------------------------------------------------------------------------------
 
     def locate(self, blob: BlobRef) -> Location:
@@ -171,15 +181,17 @@ class HubSource:
         The Hub sends small ones when it is asked where they are: asking before would be asking twice. Who
         wants to know it again was refused there, perhaps for a token that has been renewed since.
         """
+        blob = self.renamed(blob)
+        path = self._path(blob)
         if blob.digest is None and blob.size_bytes <= SMALL_BYTES:
             if blob.origin in self._given:
                 self._client.renewed()
             self._given.add(blob.origin)
-            return self._here(self._client.url(self._path(blob)), blob)
+            return self._here(self._client.url(path), blob)
         return self._asked.pop(blob.origin, None) or self._ask(blob)
 
     def _path(self, blob: BlobRef) -> str:
-        name = unquote(blob.origin.removeprefix(self._origin))
+        name = unquote(below(blob.origin, self.place))
         return self._address.file(blob.revision or "main", name)
 
     def _ask(self, blob: BlobRef) -> Location:

@@ -17,6 +17,7 @@ import urllib3
 from huggingface_hub import constants
 
 from lazyfs import __version__
+from lazyfs.core.origin import same_server, server
 from lazyfs.errors import (
     AccessDenied,
     BadResponse,
@@ -66,7 +67,9 @@ class HubClient:
     def __init__(self, address: HubAddress, access: Access) -> None:
         self._address = address
         self._anonymous = access.anonymous or constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
-        self.endpoint = _endpoint()
+        self.spelled = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
+        """The endpoint as it was given, which earlier versions wrote into origins."""
+        self.endpoint = _endpoint(self.spelled)
         self._token = self._find_token()
         self._pool = connections(self.endpoint)
         self._waited_s = 0.0
@@ -88,7 +91,7 @@ class HubClient:
 
     def ours(self, url: str) -> bool:
         """Tell whether a URL is of the Hub itself: scheme, host and port."""
-        return urlsplit(url)[:2] == urlsplit(self.endpoint)[:2]
+        return same_server(url, self.endpoint)
 
     def headers(self, url: str) -> dict[str, str]:
         """Return what to send to a URL: the token to the Hub, and to nobody else."""
@@ -243,12 +246,17 @@ def target_of(answer: Answer) -> str:
     return target.geturl()
 
 
-def _endpoint() -> str:
-    """Return the endpoint, as huggingface_hub says it. --endpoint-url is of S3, and is shown no token."""
-    found = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
-    url = urlsplit(found)
-    if url.scheme not in {"http", "https"} or not url.hostname or url.username is not None:
-        raise UsageError("the endpoint of the Hub is not a URL", "write HF_ENDPOINT like https://hub.example")
+def _endpoint(found: str) -> str:
+    """Return the endpoint that huggingface_hub has found. --endpoint-url is of S3, and is shown no token."""
+    wrong = UsageError("the endpoint of the Hub is not a URL", "write HF_ENDPOINT like https://hub.example")
+    try:
+        url = urlsplit(found)
+        # From here on it is asked by the very name that stands in the origins.
+        endpoint = server(found) + url.path.rstrip("/")
+    except ValueError:
+        raise wrong from None
+    if url.username is not None or any(sign in found for sign in "?#\\") or not found.isprintable():
+        raise wrong
     if constants.HF_HUB_OFFLINE:
         raise UsageError("HF_HUB_OFFLINE is set, and the Hub would be asked", "unset HF_HUB_OFFLINE")
-    return found
+    return endpoint

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.location import Location, file_version
+from lazyfs.core.origin import below
 from lazyfs.core.publication import CONTENT_BYTES_MAX, FILE_NAME, Published, Unmet, same_file
 from lazyfs.errors import AccessDenied, SourceMissing, SourceUnavailable, UsageError
 from lazyfs.sources.base import Access
@@ -56,6 +57,9 @@ def _same(claim: Published, blob: BlobRef) -> bool | None:
 
 class LocalSource:
     """Files below a directory, pinned by modification time and size. Symbolic links are followed."""
+
+    place = "file://"
+    """What the origin of each file begins with; its quoted path follows."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -118,12 +122,13 @@ class LocalSource:
     def _blob(self, path: Path, name: str) -> BlobRef:
         gate.require_path(str(path))
         state = path.stat()
-        origin = "file://" + quote(os.fsencode(path.resolve()))
+        origin = self.place + quote(os.fsencode(path.resolve()))
         version = file_version(state.st_mtime_ns, state.st_size)
         return BlobRef(name, origin, version, state.st_size, modified_ns=state.st_mtime_ns)
 
     def locate(self, blob: BlobRef) -> Location:
         """Return the file's own URL; it never expires."""
+        below(blob.origin, self.place)
         return Location(blob.origin, version=blob.version)
 
     def close(self) -> None:

@@ -7,11 +7,13 @@ from presigned GETs, which carry If-Match or the VersionId, so that every range 
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.location import Location, margin_s
+from lazyfs.core.origin import below, is_older
 from lazyfs.core.publication import CONTENT_BYTES_MAX, Published, Unmet, same_object
 from lazyfs.errors import AccessDenied, LazyfsError, SourceMissing, UsageError
 from lazyfs.sources.base import Access
@@ -23,7 +25,6 @@ from lazyfs.sources.s3_listing import entries, modified_ns
 EXPIRES_S = 3600
 """Life of a presigned GET, in seconds; less if the credentials end before."""
 _ID, _ETAG = "id:", "etag:"
-AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn")
 
 
 def connect(address: str, access: Access) -> "S3Source":
@@ -69,9 +70,7 @@ class S3Source:
         self._prefix = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
         self._version_id = version_id
         self.bucket = Bucket(bucket, access)
-        netloc = urlsplit(self.bucket.endpoint_url).netloc.rpartition("@")[2]
-        place = "aws" if netloc.endswith(AWS_DOMAINS) else netloc
-        self._origin = f"s3://{place}/{bucket}/"
+        self._place: str | None = None
         self._unmet = Unmet()
         self._given: dict[str, tuple[float, Location]] = {}
         """The last location of each blob, by origin, and when it was given."""
@@ -104,8 +103,32 @@ class S3Source:
         return self._unmet
 
     def key(self, blob: BlobRef) -> str:
-        """Return the key of an object that was listed."""
-        return blob.origin[len(self._origin) :]
+        """Return the key of an object that was listed.
+
+        Raises:
+            OriginMismatch: when it was listed elsewhere.
+
+        """
+        return below(self.renamed(blob).origin, self.place)
+
+    @property
+    def place(self) -> str:
+        """Where the objects of the bucket are really asked for: what the origin of each begins with.
+
+        Raises:
+            LazyfsError: when there are no credentials to ask with.
+
+        """
+        if self._place is None:
+            self._place = self.bucket.place
+        return self._place
+
+    def renamed(self, blob: BlobRef) -> BlobRef:
+        """Return a blob that an older version listed with its origin as it is now; see `Renaming`."""
+        if not is_older(blob.origin):
+            return blob
+        key = below(blob.origin, self.bucket.older_place)
+        return replace(blob, origin=self.place + key)
 
     def read(self, blob: BlobRef) -> bytes:
         """Return a publication's bytes, not many more than it may have.
@@ -150,7 +173,7 @@ class S3Source:
         return self._blob(self._key, name, version, head["ContentLength"], modified_ns(head))
 
     def _blob(self, key: str, name: str, version: str, size_bytes: int, modified_ns: int) -> BlobRef:
-        return BlobRef(name, self._origin + key, version, size_bytes, modified_ns=modified_ns)
+        return BlobRef(name, self.place + key, version, size_bytes, modified_ns=modified_ns)
 
     def locate(self, blob: BlobRef) -> Location:
         """Return a presigned GET of the pinned version; see `Source.locate`.

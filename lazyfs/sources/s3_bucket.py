@@ -11,6 +11,7 @@ from lazyfs.core.s3_refusals import Passing, Refusal
 from lazyfs.errors import LazyfsError
 from lazyfs.sources.base import Access
 from lazyfs.sources.s3_errors import BOTOCORE_RAISES, refusal_of, translate, unreadable
+from lazyfs.sources.s3_place import older_place, place_of
 from lazyfs.sources.s3_session import Session, signed_for
 
 if TYPE_CHECKING:
@@ -61,9 +62,20 @@ class Bucket:
         self._sending.region = signed_for(request.headers)
 
     @property
-    def endpoint_url(self) -> str:
-        """Where requests go, but for the bucket's name."""
-        return self._client.meta.endpoint_url
+    def place(self) -> str:
+        """What begins the origins of its objects: where they are really asked for.
+
+        Raises:
+            LazyfsError: when there are no credentials to ask with.
+
+        """
+        with self.translated():
+            return place_of(self._client, self.name)
+
+    @property
+    def older_place(self) -> str:
+        """What began them in the manifests of earlier versions."""
+        return older_place(self._client, self.name)
 
     @property
     def region(self) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import SplitResult, urljoin, urlsplit
 
+from lazyfs.core.origin import same_server
 from lazyfs.errors import BadResponse, SourceUnavailable, SourceUntrusted
 from lazyfs.transport.connection import Connection, Patience, Reply
 from lazyfs.transport.route import tls_context
@@ -140,4 +141,4 @@ def follow(url: SplitResult, reply: Reply, headers: Mapping[str, str]) -> tuple[
 
 def same_host(one: SplitResult, other: SplitResult) -> bool:
     """Tell whether two URLs are of one server: what may be told to the one may be told to the other."""
-    return (one.scheme, one.netloc) == (other.scheme, other.netloc)
+    return one[:2] == other[:2] or same_server(one.geturl(), other.geturl())

@@ -35,12 +35,12 @@ def test_a_cache_directory_that_does_not_exist_is_not_made(cache_dir):
 
 
 def test_what_is_cached_is_not_touched(cache_dir):
-    (cache_dir / "v1" / "objects").mkdir(parents=True)
-    (cache_dir / "v1" / "objects" / "kept").write_text("yes")
+    (cache_dir / "v2" / "objects").mkdir(parents=True)
+    (cache_dir / "v2" / "objects" / "kept").write_text("yes")
 
     disk.measure(cache_dir, BLOCK, 5.0)
 
-    assert ["kept"] == os.listdir(cache_dir / "v1" / "objects")
+    assert ["kept"] == os.listdir(cache_dir / "v2" / "objects")
 
 
 def test_a_disk_that_stays_free_for_others_is_not_written_to(cache_dir, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_disk_that_stays_free_for_others_is_not_written_to(cache_dir, monkeypa
 
 def test_what_the_cache_may_hold_is_what_it_holds_and_what_is_free(cache_dir):
     free = disk.capacity_bytes(cache_dir)
-    blob = cache_dir / "v1" / "objects" / "ab" / "abc"
+    blob = cache_dir / "v2" / "objects" / "ab" / "abc"
     blob.mkdir(parents=True)
     (blob / "data").write_bytes(bytes(1 << 20))
     (blob / "meta.json").write_text("{}")

@@ -36,7 +36,7 @@ Damage = Callable[[Places], object]
 
 
 def places(root) -> Places:
-    (snapshot,) = (root / "v1" / "snapshots").iterdir()
+    (snapshot,) = (root / "v2" / "snapshots").iterdir()
     return Places(*files(root, A), files(root, B), snapshot)
 
 

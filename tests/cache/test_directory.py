@@ -11,15 +11,15 @@ def test_it_is_made_with_its_parents_and_for_its_owner_alone(tmp_path):
     open_directory(tmp_path / "a" / "b")
 
     assert 0o700 == (tmp_path / "a" / "b").stat().st_mode & 0o777
-    assert {"objects", "snapshots"} == {path.name for path in (tmp_path / "a" / "b" / "v1").iterdir()}
+    assert {"objects", "snapshots"} == {path.name for path in (tmp_path / "a" / "b" / "v2").iterdir()}
 
 
 def test_one_made_by_a_newer_version_is_refused_and_left_alone(cache_dir):
-    (cache_dir / "v2" / "objects").mkdir(parents=True)
+    (cache_dir / "v3" / "objects").mkdir(parents=True)
 
-    with pytest.raises(CacheUnusable, match=r"newer lazyfs \(v2.*upgrade"):
+    with pytest.raises(CacheUnusable, match=r"newer lazyfs \(v3.*upgrade"):
         open_directory(cache_dir)
-    assert ["v2"] == [path.name for path in cache_dir.iterdir()]
+    assert ["v3"] == [path.name for path in cache_dir.iterdir()]
 
 
 def test_a_path_that_is_a_file_is_refused(tmp_path):
@@ -45,7 +45,7 @@ def test_one_that_cannot_be_written_to_is_refused_with_the_cure(tmp_path):
 
 def test_what_a_killed_process_left_while_evicting_is_cleared(cache_dir):
     open_directory(cache_dir)
-    left = cache_dir / "v1" / "leaving-1-abc"
+    left = cache_dir / "v2" / "leaving-1-abc"
     left.mkdir()
     (left / "data").write_bytes(b"x")
 

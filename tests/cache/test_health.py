@@ -213,7 +213,7 @@ def suppressed(call, *arguments):
 
 
 @pytest.mark.logs("cache_blob_gone")
-@pytest.mark.parametrize("what", [".", "v1", "v1/objects", "v1/snapshots", "blob"])
+@pytest.mark.parametrize("what", [".", "v2", "v2/objects", "v2/snapshots", "blob"])
 def test_whatever_of_the_cache_is_deleted_is_made_anew(cache_dir, content, what):
     store = opened(cache_dir)
     write(store, content, A, 0, 1)

@@ -62,12 +62,12 @@ def test_the_layout_is_the_documented_one(cache_dir, content):
 
     found = {str(path.relative_to(cache_dir)) for path in cache_dir.rglob("*") if path.is_file()}
 
-    objects = f"v1/objects/{key[:2]}/{key}"
+    objects = f"v2/objects/{key[:2]}/{key}"
     assert {
         f"{objects}/data",
         f"{objects}/blocks",
         f"{objects}/meta.json",
-        f"v1/snapshots/{manifest.snapshot_id}.json",
+        f"v2/snapshots/{manifest.snapshot_id}.json",
     } == found
     assert 0o700 == stat.S_IMODE(cache_dir.stat().st_mode)
 
@@ -200,8 +200,8 @@ def test_a_block_that_was_forgotten_takes_no_room(cache_dir, content):
 def test_what_is_no_blob_in_the_directory_is_passed_over(cache_dir, content):
     store = opened(cache_dir)
     write(store, content, A, 0)
-    (cache_dir / "v1" / "objects" / "ab").mkdir(exist_ok=True)
-    (cache_dir / "v1" / "objects" / "ab" / "stray").write_text("not ours")
+    (cache_dir / "v2" / "objects" / "ab").mkdir(exist_ok=True)
+    (cache_dir / "v2" / "objects" / "ab" / "stray").write_text("not ours")
 
     assert 1 == len(open_directory(cache_dir).stored())
 

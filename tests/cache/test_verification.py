@@ -214,3 +214,27 @@ def test_only_what_is_complete_and_has_a_digest_can_be_verified(cache_dir, conte
 
     store.verify(A, go_on)
     assert [] == store.unverified
+
+
+def claim_of_a_key(content):
+    """A blob whose publisher gives for its digest the name under which another origin's bytes are kept."""
+    return {A: BlobRef("x", "https://evil/x", "1", SIZE, f"sha256:{own(published(content)[A]).store_key}")}
+
+
+def own_data(root, content):
+    return open_directory(root).blob_path(own(published(content)[A]).store_key) / "data"
+
+
+def test_a_digest_that_is_the_name_of_what_another_origin_has_sent_leads_nowhere(cache_dir, content):
+    """Whoever knows what is listed elsewhere can work out the name it has here."""
+    filled(cache_dir, content)
+
+    assert 0 == opened(cache_dir, snapshot=claim_of_a_key(content)).stored_bytes
+
+
+def test_a_digest_that_is_the_name_of_what_is_half_there_takes_nothing_away(cache_dir, content):
+    write(store_of(cache_dir, content), content, A, 0)
+
+    opened(cache_dir, snapshot=claim_of_a_key(content))
+
+    assert own_data(cache_dir, content).exists()

@@ -87,7 +87,7 @@ class Trouble:
     # -- the cache; somebody else may be at it too -------------------------------------------------------
 
     def _blobs(self) -> list[Path]:
-        return sorted(self._stage.cache.glob("v1/objects/*/*"))
+        return sorted(self._stage.cache.glob("v2/objects/*/*"))
 
     def _some_file(self, name: str) -> Path | None:
         found = [blob / name for blob in self._blobs() if (blob / name).exists()]

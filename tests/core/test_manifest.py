@@ -8,6 +8,7 @@ from lazyfs.core.blob import BlobRef
 from lazyfs.core.manifest import (
     Manifest,
     Part,
+    arranged,
     build,
     from_json,
     refusal,
@@ -259,6 +260,20 @@ def test_a_flat_manifest_is_what_every_version_has_written_and_numbered():
     assert {1: b"", 16: b"a.json", 17: b"d", 18: b"e", 19: b"f", 20: b"z"} == {
         inode: node.name for inode, node in manifest.nodes().items()
     }
+
+
+def test_origins_that_name_their_scheme_have_formats_that_older_versions_refuse():
+    """They would ask for other keys: they cut as many characters off an origin as their own has."""
+    flat = build("s3://b", [BlobRef("a", "s3+aws://aws/b#a", "v", 1)])
+    part = Part("s3://b", "m/snapshots/1")
+    blobs = [BlobRef(f"{part.directory}/a", "hf+https://h#models/o/m#a", "v", 1)]
+    several = arranged(build("s3://b", blobs), (part,), ())
+
+    assert [3, 4] == [json.loads(one.to_json())["format"] for one in (flat, several)]
+    assert [flat, several] == [from_json(one.to_json()) for one in (flat, several)]
+    for number in (1, 2, 4, 5, True):
+        with pytest.raises(BadManifest):
+            from_json(json.dumps(json.loads(flat.to_json()) | {"format": number}))
 
 
 @given(st.binary(max_size=60))

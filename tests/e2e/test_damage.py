@@ -58,7 +58,7 @@ def meta(cache_dir):
 
 
 def snapshot(cache_dir):
-    for path in (cache_dir / "v1" / "snapshots").iterdir():
+    for path in (cache_dir / "v2" / "snapshots").iterdir():
         path.write_text("{}")
 
 

@@ -1,12 +1,17 @@
 """Several sources of one mount: each listed, each found again, and errors that say whose they are."""
 
+import json
 import os
 
 import pytest
 
-from lazyfs.config import SourceOptions
+from lazyfs.config import MountOptions, SourceOptions
+from lazyfs.core.blob import BlobRef
 from lazyfs.core.layout import Layout
-from lazyfs.errors import AccessDenied, SourceMissing, UsageError
+from lazyfs.core.manifest import build
+from lazyfs.errors import AccessDenied, OriginMismatch, SourceMissing, UsageError
+from lazyfs.mount.assembly import assemble
+from lazyfs.mount.report import Origin
 from lazyfs.mount.snapshot import Sources, pinned
 
 OPTIONS = SourceOptions()
@@ -107,3 +112,83 @@ def test_the_same_content_has_the_same_commit_whatever_it_is_called(models):
     (other,) = opened([f"me/mine@v2={address}"]).take().parts
 
     assert one.directory.rpartition("/")[2] == other.directory.rpartition("/")[2]
+
+
+# -- what was pinned by an older version, or elsewhere -------------------------------------------------
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true"}  # fmt: skip
+OLDER = {
+    "s3://bucket/m": "s3://minio:9000/bucket/m/a",
+    "hf://org/model": "hf://hub.example/models/org/model/a",
+}
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    """An environment that says where S3 and the Hub are."""
+    places = {"AWS_ENDPOINT_URL": "http://minio:9000", "HF_ENDPOINT": "https://hub.example"}
+    for name, text in (KEYS | places).items():
+        monkeypatch.setenv(name, text)
+    return monkeypatch
+
+
+def pinned_before(kept, source, origin):
+    said = {"name": "a", "origin": origin, "version": 'etag:"1"', "size_bytes": 1}
+    blobs = [said | {"digest": None, "modified_ns": 0}]
+    text = json.dumps({"format": 1, "source": source, "blobs": blobs})
+    os.pwrite(kept, text.encode(), 0)
+
+
+@pytest.mark.usefixtures("remote")
+@pytest.mark.parametrize(("source", "origin"), OLDER.items())
+def test_what_an_older_version_has_pinned_is_served_under_the_name_it_has_now(kept, source, origin):
+    pinned_before(kept, source, origin)
+    sources = opened([source], Layout.FLAT)
+
+    (blob,) = pinned(sources, kept, first=False).blobs
+
+    assert blob.origin in {"s3+http://minio:9000/bucket/#m/a", "hf+https://hub.example#models/org/model#a"}
+    url = sources.locate(blob).url
+    assert url.startswith(("http://minio:9000/bucket/m/a?", "https://hub.example/org/model/resolve/main/a"))
+    sources.close()
+
+
+@pytest.mark.logs("origins_unknown")
+@pytest.mark.parametrize(("source", "origin"), OLDER.items())
+def test_what_was_pinned_elsewhere_is_neither_read_from_here_nor_kept(kept, source, origin, remote, tmp_path):
+    pinned_before(kept, source, origin)
+    remote.setenv("AWS_ENDPOINT_URL", "http://evil1:9000")
+    remote.setenv("HF_ENDPOINT", "https://evil.example")
+    sources = opened([source], Layout.FLAT)
+
+    manifest = pinned(sources, kept, first=False)
+
+    with pytest.raises(OriginMismatch):
+        sources.locate(manifest.blobs[0])
+    parts = assemble(
+        sources.locate,
+        manifest,
+        MountOptions(cache_dir=tmp_path),
+        Origin(tmp_path, 0.0, 1, 0, (0, 0), first=False),
+    )
+    assert parts.store is None
+    sources.close()
+
+
+def test_a_manifest_of_today_that_was_pinned_elsewhere_is_refused_block_by_block(kept, remote):
+    first = opened(["s3://bucket/m"], Layout.FLAT)
+    place = "s3+http://minio:9000/bucket/#m/a"
+    blob = BlobRef("a", place, 'etag:"1"', 1)
+    os.pwrite(kept, build("s3://bucket/m", [blob]).to_json().encode(), 0)
+    assert first.locate(blob).url.startswith("http://minio:9000/bucket/m/a")
+    remote.setenv("AWS_ENDPOINT_URL", "http://evil1:9000")
+    first.reconnect()
+    later = opened(["s3://bucket/m"], Layout.FLAT)
+
+    assert (blob,) == pinned(later, kept, first=False).blobs
+    for sources in (first, later):
+        with pytest.raises(OriginMismatch, match="evil1"):
+            sources.locate(blob)
+        sources.close()

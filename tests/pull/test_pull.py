@@ -229,7 +229,7 @@ def test_what_the_cache_has_is_not_fetched_and_the_cache_is_left_alone(puller, c
 def test_a_cache_that_is_wrong_is_found_out(puller, cache_dir, monkeypatch):
     puller.published.silent = {"model-1.safetensors"}
     warmed(puller, cache_dir, monkeypatch)
-    for data in cache_dir.glob("v1/objects/*/*/data"):
+    for data in cache_dir.glob("v2/objects/*/*/data"):
         if data.stat().st_size == 3 * BLOCK:
             with data.open("r+b") as file:
                 file.seek(BLOCK)
@@ -264,7 +264,7 @@ def test_the_cache_is_not_filled_with_what_is_wrong(puller, cache_dir, monkeypat
         warmed(puller, cache_dir, monkeypatch)
 
     assert not [
-        data for data in cache_dir.glob("v1/objects/*/*/data") if data.stat().st_size == 5 * BLOCK + 77
+        data for data in cache_dir.glob("v2/objects/*/*/data") if data.stat().st_size == 5 * BLOCK + 77
     ]
 
 

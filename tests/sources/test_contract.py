@@ -1,12 +1,13 @@
 """What every source promises (`lazyfs.sources.base`), for each source against a real place."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from lazyfs.core.blob import ByteRange
 from lazyfs.core.manifest import build
-from lazyfs.errors import BlobChanged, SourceMissing
+from lazyfs.errors import BlobChanged, OriginMismatch, SourceMissing
 from lazyfs.sources import open_source
 from lazyfs.transport.lane import Lane
 from lazyfs.transport.ranges import Wanted
@@ -122,6 +123,20 @@ def test_an_object_deleted_after_it_was_pinned_is_changed(place, source):
     place.remove("a")
 
     assert_pinned(place, found, blob, b"old")
+
+
+def test_a_blob_that_was_listed_elsewhere_is_refused_with_the_cure(place, source):
+    place.put("a", b"1")
+    found = source()
+    (blob,) = found.list()
+    kind, _, rest = blob.origin.partition("://")
+
+    for origin in (f"{kind}://evil.example/{rest}", f"other://{rest}", "s3://aws/a", f"hf://{rest}", ""):
+        if origin.startswith("file://"):
+            continue  # a link may lead anywhere on this machine: the gate says where it may
+        with pytest.raises(OriginMismatch) as raised:
+            found.locate(replace(blob, origin=origin))
+        assert raised.value.cure
 
 
 def test_an_empty_place_is_missing_and_says_what_to_do(source):

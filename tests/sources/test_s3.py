@@ -242,7 +242,7 @@ def issuer(tmp_path, monkeypatch):
 
 def test_credentials_that_expire_are_renewed_and_who_gives_them_out_may_be_away_for_a_while(bucket, issuer):
     source = open_source(bucket.address, bucket.access)
-    blob = BlobRef("a", f"{source._origin}a", 'etag:"x"', 1)
+    blob = BlobRef("a", f"{source.place}a", 'etag:"x"', 1)
 
     def signed_with():
         return parse_qs(urlsplit(source.locate(blob).url).query)["X-Amz-Credential"][0].partition("/")[0]
