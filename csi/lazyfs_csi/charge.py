@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lazyfs.config import MountOptions, options_of, to_document
+from lazyfs.core.renewal import CURE, renewed
 from lazyfs.errors import LazyfsError, MountpointError
 from lazyfs.fuse.channel import Channel
 from lazyfs.fuse.session import Session
@@ -175,8 +176,17 @@ class Charge:
         self._calls.post(signal.SIGTERM)
 
     def use(self, environment: dict[str, str], identity: str) -> None:
-        """Have its workers use other credentials; whose, the node plugin wants to know again."""
-        self.handed.said["environment"] = self._order["environment"] = environment
+        """Have its workers use other credentials; whose, the node plugin wants to know again.
+
+        An older node plugin hands over all that a changed secret says.
+        """
+        found = renewed(self._order["environment"] or {}, environment)
+        if found.ignored:
+            log.warning(
+                "renewal_ignored source=%r what=%r cure=%r",
+                self._order["source"], ", ".join(found.ignored), CURE,
+            )  # fmt: skip
+        self.handed.said["environment"] = self._order["environment"] = found.environment
         self.handed.said["identity"] = identity
         self._calls.post(ACCESS)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lazyfs.core.renewal import CURE, renewed
 from lazyfs.errors import LazyfsError, Reported, SourceUnavailable
 from lazyfs.fuse.channel import detach
 from lazyfs.fuse.mountinfo import lazyfs_mounts, mounted_at
@@ -292,14 +293,20 @@ class Mounts:
                         self._remove(mount)
 
     def renew(self, name: str, asked: Asked) -> None:
-        """Have a mount served with other credentials."""
+        """Have a mount served with other credentials, and by the server it has: see `core/renewal.py`."""
         with self._changed:
             mount = self._mounts.get(name)
             if mount is None or mount.state is State.DEAD or mount.identity == asked.identity:
                 return
             mount.identity = asked.identity
-            mount.said["environment"] = {**asked.volume.environment, **asked.environment}
+            found = renewed(mount.said["environment"], {**asked.volume.environment, **asked.environment})
+            mount.said["environment"] = found.environment
             log.info("credentials_renewed source=%r", mount.record.label)
+            if found.ignored:
+                log.warning(
+                    "renewal_ignored source=%r what=%r cure=%r",
+                    mount.record.label, ", ".join(found.ignored), CURE,
+                )  # fmt: skip
             if self._link is not None:
                 self._link.send(Said.ACCESS, mount.access())
 

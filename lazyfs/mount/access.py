@@ -1,7 +1,12 @@
 """Whose credentials a worker uses, when whoever started it says so: never those of the machine then."""
 
+import logging
 import os
 from collections.abc import Mapping
+
+from lazyfs.core.renewal import CURE, renewed
+
+log = logging.getLogger(__name__)
 
 _THEIRS = ("AWS_", "HF_", "HUGGING_FACE_", "HUGGINGFACE_", "LAZYFS_HTTP_", "NETRC")
 _KEPT = {
@@ -18,17 +23,34 @@ _NOBODY = {
     "NETRC": os.devnull,
 }
 """Where the client libraries would look for credentials else."""
-_places: dict[str, str] = {}
 
 
 def assume(environment: Mapping[str, str]) -> None:
-    """Use the credentials in `environment`, and no others, from now on.
+    """Use what `environment` says, and no other credentials, from now on.
 
-    To be called before a client library is imported, and again when they change: sources then have to be
-    connected anew.
+    To be called before a client library is imported.
     """
-    if not _places:
-        _places.update(_NOBODY | {name: os.environ[name] for name in _KEPT & os.environ.keys()})
+    _use({**_NOBODY, **_places(), **environment})
+
+
+def renew(environment: Mapping[str, str]) -> None:
+    """Use the credentials in `environment`, and no others; what else it says is ignored, and that is logged.
+
+    Sources have to be connected anew.
+    """
+    found = renewed(_places(), environment)
+    said = [name for name in found.ignored if name in environment]
+    if said:
+        log.warning("renewal_ignored what=%r cure=%r", ", ".join(said), CURE)
+    _use(_NOBODY | found.environment)
+
+
+def _places() -> dict[str, str]:
+    """Return what the environment says of places."""
+    return {name: os.environ[name] for name in _KEPT & os.environ.keys()}
+
+
+def _use(environment: Mapping[str, str]) -> None:
     for name in [name for name in os.environ if name.startswith(_THEIRS)]:
         del os.environ[name]
-    os.environ.update({**_places, **environment})
+    os.environ.update(environment)

@@ -10,7 +10,7 @@ import trio
 
 from lazyfs.fuse.courier import Courier, Handshake
 from lazyfs.fuse.intake import Intake, RememberingIntake
-from lazyfs.mount.access import assume
+from lazyfs.mount.access import renew
 from lazyfs.mount.assembly import Parts
 from lazyfs.mount.snapshot import Sources
 from lazyfs.supervisor.messages import Control, Kind, Message
@@ -89,7 +89,7 @@ class _Service:
         elif message.kind == Kind.UNDONE and self._courier is not None:
             self._courier.take_over(message.fields["left"])
         elif message.kind == Kind.ACCESS:
-            assume(message.fields["environment"])
+            renew(message.fields["environment"])
             self._sources.reconnect()
         elif message.kind == Kind.DRAIN and self._courier is not None:
             self._parts.warmer.stop()
