@@ -36,7 +36,7 @@ class Refusal:
     def passing(self) -> Passing | None:
         """Why it will pass; None when it is final, or nobody knows."""
         found = _PASSING.get(self.code.removeprefix("KMS."))
-        if found is None and self.code in _DENIALS and _DATED.search(self.message):
+        if found is None and self.code in _DENIALS and re.match(_DATED, self.message):
             return Passing.SKEWED
         return found
 
@@ -60,20 +60,19 @@ _PASSING = {
     **dict.fromkeys(_SKEWED, Passing.SKEWED),
 }
 _DENIALS = {"AccessDenied", "SignatureDoesNotMatch"}
-_DATED = re.compile(
-    r"^Request has expired|^Request is not (?:yet )?valid|^Signature (?:expired|not yet current)"
-)
+# Not compiled before one is needed: most processes never see a refusal.
+_DATED = r"Request has expired|Request is not (?:yet )?valid|Signature (?:expired|not yet current)"
 """What S3 says of a presigned request, and AWS of a signature, that is too old or of a time to come."""
-_ELEMENT = re.compile(r"<(Code|Message|Region)>([^<]{1,1000})</\1>")
-_CODE = re.compile(r"[A-Za-z0-9.]{1,64}", re.ASCII)
-_REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?", re.ASCII)
+_ELEMENT = r"<(Code|Message|Region)>([^<]{1,1000})</\1>"
+_CODE = r"[A-Za-z0-9.]{1,64}"
+_REGION = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
 
 def parse(document: str) -> Refusal:
     """Return what an S3 error document says; nothing of one that is none."""
-    said = dict(reversed(_ELEMENT.findall(document)))  # the first of each counts
+    said = dict(reversed(re.findall(_ELEMENT, document)))  # the first of each counts
     code, region = said.get("Code", "").strip(), said.get("Region", "").strip()
-    if _CODE.fullmatch(code) is None:
+    if re.fullmatch(_CODE, code) is None:
         return Refusal()
     message = " ".join(said.get("Message", "").split())
-    return Refusal(code, message, region if _REGION.fullmatch(region) else "")
+    return Refusal(code, message, region if re.fullmatch(_REGION, region) else "")

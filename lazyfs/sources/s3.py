@@ -11,6 +11,10 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
+# Imported here although others use it: from two modules deeper, compiling its regular expressions crosses the
+# end of a piece of CPython's stack of frames again and again, which cost `lazyfs ls` 25 of 250 ms.
+import botocore.session  # noqa: F401
+
 from lazyfs.core.blob import BlobRef
 from lazyfs.core.location import Location, margin_s
 from lazyfs.core.origin import below, is_older

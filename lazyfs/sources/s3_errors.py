@@ -1,7 +1,7 @@
 """What botocore's exceptions mean to a user: the cause in one line, and the cure."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -76,6 +76,19 @@ def incomplete(what: str, lacks: str) -> BadResponse:
     return BadResponse(
         f"the server tells no {lacks} of {what}, as S3 does", "use a server, or a version of it, that does"
     )
+
+
+def required(answer: Mapping[str, Any], name: str, what: str) -> Any:
+    """Return what an answer says of something.
+
+    Raises:
+        BadResponse: when it does not.
+
+    """
+    found = answer.get(name)
+    if not found:
+        raise incomplete(what, name)
+    return found
 
 
 def refusal_of(response: Any) -> Refusal:

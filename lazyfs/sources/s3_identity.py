@@ -5,10 +5,9 @@ clients of its own. Whatever goes wrong there is about the identity and not abou
 apart here, at the one place where both botocore's clients and our code get credentials from.
 """
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from botocore import exceptions as aws
 
@@ -51,24 +50,11 @@ _UNKNOWN = {
 """What STS and SSO answer to a token or a key that they do not know, or no longer."""
 
 
-class Issued(Protocol):
-    """Credentials as botocore has them, which renews them before they expire."""
-
-    method: str
-
-    def get_frozen_credentials(self) -> Any:
-        """Return key, secret and token as they are now."""
-        ...
-
-    def refresh_needed(self, refresh_in: int | None = None) -> bool:
-        """Tell whether they expire in so many seconds; only credentials that do expire have this."""
-        ...
-
-
 class Identity:
     """Credentials for botocore's clients; says in our words why there are none."""
 
-    def __init__(self, issued: Issued) -> None:
+    def __init__(self, issued: Any) -> None:
+        """`issued` are botocore's, which renews them before they expire."""
         self._issued = issued
         self.last_key: str | None = None
         """The access key that was given out last."""
@@ -158,7 +144,7 @@ class _Trouble(NamedTuple):
 _TROUBLES = (
     _Trouble((aws.SSOError, aws.TokenRetrievalError), CredentialsExpired, "AWS credentials: {}", _SIGN_IN),
     _Trouble(
-        (EOFError, getpass.GetPassWarning), AccessDenied,
+        (EOFError,), AccessDenied,
         "the AWS profile asks for an MFA code, and there is nobody to type one",
         "use a profile without mfa_serial, as `aws sts get-session-token` gives credentials for",
     ),

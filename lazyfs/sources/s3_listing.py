@@ -5,7 +5,6 @@ Many servers speak S3, and leave out or misunderstand some of it. What S3 promis
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +115,8 @@ def _complete(bucket: Bucket, page: list[dict[str, Any]]) -> Iterator[Entry]:
     lacking = [one for one in page if not one.get("ETag") or one.get("Size") is None]
     heads: dict[str, dict[str, Any]] = {}
     if lacking:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - hardly any server needs it
+
         with ThreadPoolExecutor(HEADS, "head") as threads:
             answers = threads.map(lambda one: bucket.ask("head_object", Key=one["Key"]), lacking)
             heads = {one["Key"]: head for one, head in zip(lacking, answers, strict=True)}

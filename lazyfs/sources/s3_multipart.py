@@ -11,7 +11,7 @@ import io
 import re
 import threading
 import zlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from botocore import exceptions as aws
 
 from lazyfs.errors import BadResponse
 from lazyfs.sources.destination import Check, Stopped
+from lazyfs.sources.s3_errors import required
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -76,11 +77,13 @@ class Uploads:
 
     def take_up(self, prefix: str, keys: Container[str]) -> None:
         """Look for uploads of `keys` that were broken off; of several for one key take the last."""
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(
-            Bucket=self._bucket, Prefix=prefix
-        )
-        found = [upload for page in pages for upload in page.get("Uploads", []) if upload["Key"] in keys]
-        for upload in sorted(found, key=lambda upload: upload["Initiated"]):
+        after = {"KeyMarker": "Key", "UploadIdMarker": "UploadId"}
+        found = [
+            upload
+            for upload in self._all("list_multipart_uploads", "Uploads", after, Prefix=prefix)
+            if upload.get("UploadId") and upload.get("Key", "") in keys
+        ]
+        for upload in sorted(found, key=lambda upload: str(upload.get("Initiated", ""))):
             earlier = self._left.pop(upload["Key"], None)
             if earlier is not None:
                 self.abort(upload["Key"], earlier)
@@ -105,14 +108,31 @@ class Uploads:
             {"ChecksumAlgorithm": "CRC32", "ChecksumType": "FULL_OBJECT"},
         )
         with self._lock:
-            self._open[key] = made["UploadId"]
+            self._open[key] = required(made, "UploadId", f"the upload of {key!r}")
         return Upload(key, made["UploadId"])
 
     def _listed(self, key: str, upload_id: str) -> dict[int, dict[str, Any]]:
-        pages = self._client.get_paginator("list_parts").paginate(
-            Bucket=self._bucket, Key=key, UploadId=upload_id
-        )
-        return {part["PartNumber"]: part for page in pages for part in page.get("Parts", [])}
+        after = {"PartNumberMarker": "PartNumber"}
+        found = self._all("list_parts", "Parts", after, Key=key, UploadId=upload_id)
+        return {part["PartNumber"]: part for part in found if part.get("PartNumber")}
+
+    def _all(
+        self, operation: str, items: str, after: Mapping[str, str], **where: Any
+    ) -> list[dict[str, Any]]:
+        """Return all items of a listing; a page goes on `after` what it says, else after its last item.
+
+        A page that brings nothing new is the last: what is missing is sent once more, no byte is wrong.
+        """
+        found: dict[tuple[Any, ...], dict[str, Any]] = {}
+        while True:
+            page = getattr(self._client, operation)(Bucket=self._bucket, **where)
+            new = {tuple(map(item.get, after.values())): item for item in page.get(items) or []}
+            if not page.get("IsTruncated") or not new.keys() - found.keys():
+                return [*(found | new).values()]
+            found |= new
+            last = [*new.values()][-1]
+            for marker, name in after.items():
+                where[marker] = page.get(f"Next{marker}") or last.get(name)
 
     def send(
         self, upload: Upload, number: int, content: bytes, told: Callable[[int, bool], None]
@@ -122,7 +142,7 @@ class Uploads:
         listed = upload.parts.get(number)
         if (
             listed is not None
-            and listed["Size"] == len(content)
+            and listed.get("Size") == len(content)
             and _matches(listed, "ChecksumCRC32", crc, content)
         ):
             told(len(content), False)
@@ -149,7 +169,7 @@ class Uploads:
         )  # fmt: skip
         with self._lock:
             self._open.pop(upload.key, None)
-        etag: str = answer["ETag"]
+        etag: str = required(answer, "ETag", repr(upload.key))
         return etag
 
     def with_checksum(
@@ -206,7 +226,7 @@ def sha256_text(content: bytes) -> str:
 def is_md5(answer: dict[str, Any]) -> bool:
     """Tell whether the ETag an answer has is the MD5 of the bytes."""
     encrypted = "kms" in answer.get("ServerSideEncryption", "") or "SSECustomerAlgorithm" in answer
-    return not encrypted and _MD5.fullmatch(answer["ETag"].strip('"')) is not None
+    return not encrypted and _MD5.fullmatch(answer.get("ETag", "").strip('"')) is not None
 
 
 def _shown(answer: dict[str, Any], name: str, checksum: str, content: bytes) -> tuple[Check, bool]:
@@ -221,11 +241,11 @@ def _shown(answer: dict[str, Any], name: str, checksum: str, content: bytes) -> 
 
 def _matches(listed: dict[str, Any], name: str, checksum: str, content: bytes) -> bool:
     check, right = _shown(listed, name, checksum, content)
-    return right and check is not Check.SIZE
+    return right and check is not Check.SIZE and bool(listed.get("ETag"))
 
 
 def _part(number: int, answer: dict[str, Any]) -> dict[str, Any]:
-    found = {"PartNumber": number, "ETag": answer["ETag"]}
+    found = {"PartNumber": number, "ETag": required(answer, "ETag", f"part {number}")}
     if answer.get("ChecksumCRC32"):
         found["ChecksumCRC32"] = answer["ChecksumCRC32"]
     return found

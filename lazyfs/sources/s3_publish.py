@@ -19,6 +19,7 @@ from lazyfs.sources.base import Access
 from lazyfs.sources.destination import Check, Reading, Told
 from lazyfs.sources.publications import apart
 from lazyfs.sources.s3 import S3Source, address_of, etag_of, same
+from lazyfs.sources.s3_errors import required
 from lazyfs.sources.s3_multipart import Body, Uploads, crc32_text, is_md5, sha256_text
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class S3Destination:
         )
         self._uploads.compare(answer, "ChecksumSHA256", checksum, content)
         told(len(content), True)
-        etag: str = answer["ETag"]
+        etag: str = required(answer, "ETag", repr(key))
         return etag
 
     def _in_parts(self, key: str, reading: Reading, size_bytes: int, told: Told) -> str:

@@ -1,5 +1,7 @@
 """Clients of S3 by the standard AWS chain: how they are made, where they may go, what they try again."""
 
+import gzip
+import json
 import os
 import random
 from collections.abc import Mapping
@@ -33,6 +35,21 @@ _ISSUERS = {
 """Whom botocore asks for credentials, by its name for how it has found them."""
 
 
+class _Files(botocore.loaders.JSONFileLoader):
+    """Reads models into plain dictionaries, which keep their order as well.
+
+    botocore's own way takes 19 ms instead of 8 for what an S3 client needs.
+    """
+
+    def load_file(self, file_path: str) -> Any:
+        """Return what is in a file, whose name is without its end; None when there is none."""
+        for end, opened in ((".json", open), (".json.gz", gzip.open)):
+            if Path(file_path + end).is_file():
+                with opened(file_path + end, "rb") as file:
+                    return json.loads(file.read())
+        return None
+
+
 class _Loader(botocore.loaders.Loader):
     """Knows all services by the names of their directories.
 
@@ -40,14 +57,11 @@ class _Loader(botocore.loaders.Loader):
     service that is loaded is looked into.
     """
 
+    FILE_LOADER_CLASS: type[botocore.loaders.JSONFileLoader] = _Files
+
     @cached_property
     def _services(self) -> list[str]:
-        return [
-            service.name
-            for path in map(Path, self.search_paths)
-            if path.is_dir()
-            for service in path.iterdir()
-        ]
+        return [one.name for path in self.search_paths if Path(path).is_dir() for one in os.scandir(path)]
 
     def list_available_services(self, type_name: str) -> list[str]:
         """Return the services there are."""
@@ -66,12 +80,14 @@ class Session:
 
         """
         self._access = access
-        data_path = botocore.session.get_session().get_config_variable("data_path")
-        self._loader = _Loader(data_path.split(os.pathsep) if data_path else None)
+        self._loader: _Loader | None = None
         self._session = self._made()
 
     def _made(self) -> botocore.session.Session:
         session = botocore.session.get_session()
+        if self._loader is None:  # one for all: what it has read, another user may not be able to read again
+            data_path = session.get_config_variable("data_path")
+            self._loader = _Loader(data_path.split(os.pathsep) if data_path else None)
         session.register_component("data_loader", self._loader)
         # For the clients that ask for credentials: botocore's own patience is ten minutes.
         retries: Any = {"mode": "standard", "total_max_attempts": TRIES}
@@ -134,7 +150,6 @@ class Session:
         )
         if not once:
             made.meta.events.register("needs-retry.s3", _again)
-        made.get_paginator("list_objects_v2")  # read now: as `--user`, this process may not be able to later
         self._read_models(region)
         return cast("S3Client", made)
 
@@ -144,7 +159,7 @@ class Session:
         return found
 
     def _read_models(self, region: str) -> None:
-        """Read what is needed to ask for credentials, for the same reason."""
+        """Read what is needed to ask for credentials: as `--user`, this process may not be able to later."""
         issuer = None if self.identity is None else _ISSUERS.get(self.identity.method)
         if issuer is not None:
             unsigned = botocore.config.Config(signature_version=UNSIGNED)

@@ -57,9 +57,12 @@ class Server:
                 self.send_response(answer.status)
                 for name, value in head.items():
                     self.send_header(name, value)
-                self.end_headers()
-                if self.command != "HEAD":
-                    self.wfile.write(answer.body)
+                try:
+                    self.end_headers()
+                    if self.command != "HEAD":
+                        self.wfile.write(answer.body)
+                except ConnectionError:  # who asked has gone
+                    self.close_connection = True
 
             do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = serve  # noqa: N815
 

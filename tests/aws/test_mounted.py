@@ -186,7 +186,7 @@ def test_readers_of_a_volume_wait_for_the_secret_that_follows_one_that_has_expir
         target = node.publish(pod, attributes, secret_of(first, storage))
         storage.keys.known[first.access] = replace(first, expires_at_s=time.time() - 1)
         reading = threads.submit((target / "model.safetensors").read_bytes)
-        until(lambda: len(storage.refused) > 2)
+        until(lambda: len(storage.refused) > 12)
         node.publish(pod, attributes, secret_of(storage.keys.issue(3600), storage))
 
         assert content == reading.result(60)
