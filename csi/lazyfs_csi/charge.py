@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lazyfs.config import MountOptions, options_of, to_document
-from lazyfs.core.renewal import CURE, renewed
 from lazyfs.errors import LazyfsError, MountpointError
 from lazyfs.fuse.channel import Channel
 from lazyfs.fuse.session import Session
@@ -20,6 +19,7 @@ from lazyfs.supervisor.crew import Crew
 from lazyfs.supervisor.signals import ACCESS
 from lazyfs.supervisor.supervise import Supervisor, Terms
 from lazyfs_csi.link import Said
+from lazyfs_csi.renewing import with_credentials
 
 log = logging.getLogger(__name__)
 
@@ -176,17 +176,10 @@ class Charge:
         self._calls.post(signal.SIGTERM)
 
     def use(self, environment: dict[str, str], identity: str) -> None:
-        """Have its workers use other credentials; whose, the node plugin wants to know again.
-
-        An older node plugin hands over all that a changed secret says.
-        """
-        found = renewed(self._order["environment"] or {}, environment)
-        if found.ignored:
-            log.warning(
-                "renewal_ignored source=%r what=%r cure=%r",
-                self._order["source"], ", ".join(found.ignored), CURE,
-            )  # fmt: skip
-        self.handed.said["environment"] = self._order["environment"] = found.environment
+        """Have its workers use other credentials; whose, the node plugin wants to know again."""
+        before = self._order["environment"] or {}
+        told = with_credentials(self._order["source"], before, environment)
+        self.handed.said["environment"] = self._order["environment"] = told
         self.handed.said["identity"] = identity
         self._calls.post(ACCESS)
 

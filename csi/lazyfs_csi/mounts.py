@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lazyfs.core.renewal import CURE, renewed
 from lazyfs.errors import LazyfsError, Reported, SourceUnavailable
 from lazyfs.fuse.channel import detach
 from lazyfs.fuse.mountinfo import lazyfs_mounts, mounted_at
@@ -24,6 +23,7 @@ from lazyfs_csi.binding import bound, copies
 from lazyfs_csi.link import Link, Said
 from lazyfs_csi.probing import answers
 from lazyfs_csi.records import Records, VolumeRecord
+from lazyfs_csi.renewing import with_credentials
 from lazyfs_csi.volume import Mount, State
 
 log = logging.getLogger(__name__)
@@ -299,14 +299,10 @@ class Mounts:
             if mount is None or mount.state is State.DEAD or mount.identity == asked.identity:
                 return
             mount.identity = asked.identity
-            found = renewed(mount.said["environment"], {**asked.volume.environment, **asked.environment})
-            mount.said["environment"] = found.environment
             log.info("credentials_renewed source=%r", mount.record.label)
-            if found.ignored:
-                log.warning(
-                    "renewal_ignored source=%r what=%r cure=%r",
-                    mount.record.label, ", ".join(found.ignored), CURE,
-                )  # fmt: skip
+            wanted = {**asked.volume.environment, **asked.environment}
+            before = mount.said["environment"]
+            mount.said["environment"] = with_credentials(mount.record.label, before, wanted)
             if self._link is not None:
                 self._link.send(Said.ACCESS, mount.access())
 

@@ -4,6 +4,7 @@ import pytest
 
 from lazyfs.config import MountOptions, from_document
 from lazyfs_csi.charge import MEMORY_BYTES, order_of
+from lazyfs_csi.renewing import with_credentials
 
 SAID = {"sources": ["s3://b/m"], "path": "/mnt", "environment": {"AWS_REGION": "x"}}
 
@@ -34,3 +35,13 @@ def test_what_only_the_operator_says_a_volume_does_not_change():
         found.allow_source, found.include, found.policy, found.anonymous,
     )  # fmt: skip
     assert {"AWS_REGION": "x"} == order_of(SAID | {"options": {}}, MountOptions())["environment"]
+
+
+@pytest.mark.logs("renewal_ignored")
+@pytest.mark.parametrize("own", [{"AWS_ENDPOINT_URL": "http://here", "HF_TOKEN": "one"}, {}])
+def test_of_a_changed_secret_only_credentials_are_taken_and_the_rest_is_said(own, caplog):
+    """Without any: the volume had no secret, and used what the node has."""
+    told = with_credentials("s", own, {"AWS_ENDPOINT_URL": "http://evil", "HF_TOKEN": "two"})
+
+    assert own | {"HF_TOKEN": "two"} == told
+    assert "renewal_ignored source='s' what='AWS_ENDPOINT_URL'" in caplog.text

@@ -22,8 +22,14 @@ def test_a_web_server_s_are_known_too():
     assert {"LAZYFS_HTTP_TOKEN": "t"} == environment_of({"LAZYFS_HTTP_TOKEN": "t", "other": "y"})
 
 
-def test_no_variable_but_those_known_gets_to_a_worker():
-    assert KEYS == environment_of(KEYS | {"LD_PRELOAD": "/evil.so", "AWS_PROFILE": "node"})
+@pytest.mark.parametrize(
+    "name",
+    ["LD_PRELOAD", "AWS_PROFILE", "AWS_CONFIG_FILE", "AWS_DATA_PATH", "HF_HOME", "HTTPS_PROXY", "https_proxy",
+     "HTTP_PROXY", "ALL_PROXY", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"],
+)  # fmt: skip
+def test_no_variable_but_those_known_gets_to_a_worker(name):
+    """With a proxy or a CA of one's own anybody is anybody's server, whatever the key of a block says."""
+    assert KEYS == environment_of(KEYS | {name: "/evil"})
 
 
 def test_a_secret_without_any_known_key_is_refused_without_its_values():
