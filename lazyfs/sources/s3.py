@@ -25,6 +25,7 @@ from lazyfs.sources.publications import apart, with_publication
 from lazyfs.sources.s3_bucket import Bucket
 from lazyfs.sources.s3_errors import incomplete
 from lazyfs.sources.s3_listing import entries, modified_ns
+from lazyfs.sources.s3_place import place_at
 
 EXPIRES_S = 3600
 """Life of a presigned GET, in seconds; less if the credentials end before."""
@@ -185,7 +186,8 @@ class S3Source:
         Who wants to know it again before it expires was refused there: the answer to a request of ours says
         why, and for credentials or a region that are others now that is mended.
         """
-        pin: dict[str, Any] = {"Key": self.key(blob)}
+        key = self.key(blob)
+        pin: dict[str, Any] = {"Key": key}
         etag = None
         if blob.version.startswith(_ID):
             pin["VersionId"] = blob.version.removeprefix(_ID)
@@ -195,6 +197,8 @@ class S3Source:
             self.bucket.probe(**pin)
         began_at_s = time.time()
         url, life_s = self.bucket.presigned(EXPIRES_S, **pin)
+        # Whoever has found credentials anew may have found another endpoint beside them.
+        below(self.renamed(blob).origin, place_at(url, self.bucket.name, key))
         # Not signed along: a header the signature does not name may be sent with any presigned GET.
         found = Location(url, {"If-Match": etag} if etag else {}, began_at_s + life_s, etag)
         self._given[blob.origin] = began_at_s, found

@@ -6,7 +6,7 @@ and dual-stack, the style, the bucket's name. None of them is looked at here, bu
 
 from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from botocore.loaders import Loader
 
@@ -37,12 +37,24 @@ def place_of(client: "S3Client", bucket: str) -> str:
 
     """
     url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": _KEY})
-    above = url.partition("?")[0].removesuffix(_KEY)
+    return place_at(url, bucket, _KEY)
+
+
+def place_at(url: str, bucket: str, key: str) -> str:
+    """Return what begins the origin of an object that is asked for at a URL.
+
+    Raises:
+        UsageError: when that is not the URL of a server.
+
+    """
+    # As botocore writes a key into a path.
+    above = url.partition("?")[0].removesuffix(quote(key, safe="/~"))
     try:
         return s3_place(above, bucket, _partitions())
     except ValueError as error:
+        server = urlsplit(above).netloc.rpartition("@")[2]
         raise UsageError(
-            f"the endpoint {client.meta.endpoint_url.rpartition('@')[2]} is not that of a server ({error})",
+            f"the endpoint of S3 makes {server!r} the server to ask, which is none ({error})",
             "write it like https://minio.example:9000",
         ) from None
 

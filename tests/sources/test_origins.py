@@ -23,6 +23,7 @@ from lazyfs.errors import OriginMismatch, UsageError
 from lazyfs.sources import Access, open_source
 from tests.cache.rig import GRID, SIZE, A, aligned, block, opened
 from tests.faults.bucket import FaultBucket
+from tests.faults.server import Behaviour
 
 PLAIN = {
     "AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_CONFIG_FILE": os.devnull,
@@ -211,6 +212,7 @@ def machine():
     made.close()
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
     ("here", "there"),
     [
@@ -231,6 +233,28 @@ def test_what_two_servers_list_alike_are_two_blobs(machine, here, there):
             source.close()
 
     assert 2 == len(keys) == len(set(keys))
+
+
+@pytest.mark.real
+def test_credentials_that_are_found_anew_beside_another_endpoint_lead_nowhere_else(machine, tmp_path):
+    """A file that is read again because its keys are refused may say something else of the endpoint, too."""
+    file, other = tmp_path / "config", Machine({"config.json": b"[]"})
+    text = "[default]\nendpoint_url = {}\naws_access_key_id = {}\naws_secret_access_key = x\n"
+    file.write_text(text.format(machine.url(""), "one"))
+    keys = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    said = {name: value for name, value in PLAIN.items() if name not in keys} | {"AWS_CONFIG_FILE": str(file)}
+    refusal = b"<Error><Code>InvalidAccessKeyId</Code></Error>"
+    with mock.patch.dict(os.environ, said, clear=True):
+        source = open_source(machine.address, Access())
+        (blob,) = source.list()
+        source.locate(blob)
+        file.write_text(text.format(other.url(""), "two"))
+        machine.behave = lambda _asked: Behaviour(status=403, body=refusal)
+
+        with pytest.raises(OriginMismatch, match=str(other.port)):
+            source.locate(blob)
+        source.close()
+    other.close()
 
 
 def test_a_web_server_of_another_scheme_is_another_hub():
