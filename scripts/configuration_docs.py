@@ -37,7 +37,18 @@ FOOT = """\
 
 By the standard AWS chain: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` (and `AWS_SESSION_TOKEN`),
 `AWS_PROFILE` and the files in `~/.aws`, web identity (IRSA), EKS Pod Identity, ECS and EC2 instance roles,
-SSO. `AWS_REGION` or `AWS_DEFAULT_REGION` choose the region; the bucket's own is found by itself on AWS.
+SSO, a program (`credential_process`). What is given out for a while is renewed before it ends, and once more
+when the server refuses it; keys in a file that was written anew are read again then. `AWS_REGION` or
+`AWS_DEFAULT_REGION` choose the region; the bucket's own is found by itself, on AWS and where another server
+names it.
+
+`AWS_ENDPOINT_URL` is the endpoint of every service: with a web identity, a role or SSO it is asked for
+credentials, too. That is right for MinIO and Ceph, whose STS is at the same place. Where S3 is elsewhere than
+who gives out credentials, use `--endpoint-url` or `AWS_ENDPOINT_URL_S3`, which are of S3 alone, or
+`AWS_ENDPOINT_URL_STS`, `AWS_ENDPOINT_URL_SSO` and `AWS_ENDPOINT_URL_SSO_OIDC`; a profile's `services` section
+has the same. STS and SSO are places like sources: `--allow-source` holds for them. With `--user` that user
+must be able to read the token of a web identity, and the cache of SSO, for they are read again.
+
 `AWS_CA_BUNDLE` names a CA file for servers with a certificate of one's own, `HTTPS_PROXY`, `HTTP_PROXY` and
 `NO_PROXY` the proxies.
 
