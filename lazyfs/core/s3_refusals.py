@@ -36,7 +36,7 @@ class Refusal:
     def passing(self) -> Passing | None:
         """Why it will pass; None when it is final, or nobody knows."""
         found = _PASSING.get(self.code.removeprefix("KMS."))
-        if found is None and self.code in _DENIALS and re.match(_DATED, self.message):
+        if found is None and self.code in _DATED and re.match(_DATED[self.code], self.message):
             return Passing.SKEWED
         return found
 
@@ -59,9 +59,11 @@ _PASSING = {
     **dict.fromkeys(_EXPIRED, Passing.EXPIRED),
     **dict.fromkeys(_SKEWED, Passing.SKEWED),
 }
-_DENIALS = {"AccessDenied", "SignatureDoesNotMatch"}
 # Not compiled before one is needed: most processes never see a refusal.
-_DATED = r"Request has expired|Request is not (?:yet )?valid|Signature (?:expired|not yet current)"
+_DATED = {
+    "AccessDenied": r"Request has expired|Request is not (?:yet )?valid",
+    "SignatureDoesNotMatch": r"Signature (?:expired|not yet current)",
+}
 """What S3 says of a presigned request, and AWS of a signature, that is too old or of a time to come."""
 _ELEMENT = r"<(Code|Message|Region)>([^<]{1,1000})</\1>"
 _CODE = r"[A-Za-z0-9.]{1,64}"

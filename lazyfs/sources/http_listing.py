@@ -8,7 +8,15 @@ from urllib.parse import SplitResult
 from lazyfs.core.manifest import refusal as name_refusal
 from lazyfs.core.publication import CONTENT_BYTES_MAX, FILE_NAME, Publication, parse
 from lazyfs.core.webindex import entries, segment_of
-from lazyfs.errors import AccessDenied, BadIndex, BadPublication, PageTooLong, SourceMissing, UsageError
+from lazyfs.errors import (
+    AccessDenied,
+    BadIndex,
+    BadPublication,
+    BadResponse,
+    PageTooLong,
+    SourceMissing,
+    UsageError,
+)
 from lazyfs.sources.http_access import Askers, refusal, shown
 from lazyfs.transport.asking import Answer
 from lazyfs.transport.exchange import same_host
@@ -104,6 +112,8 @@ def _of_page(
     """Yield the files on an index, and have its directories descended into."""
     where = shown(directory.url)
     base = _require_index(answer, directory, where)
+    if _may_be_cut(answer):
+        raise BadResponse(f"the index at {where} breaks off", "try again, and see the server's log")
     try:
         found = entries(answer.body, base.geturl(), answer.headers.get("Content-Type", ""))
     except BadIndex as bad:
@@ -120,6 +130,13 @@ def _of_page(
             raise UsageError(f"{where} is nested deeper than {DEPTH_MAX} directories", "is it a circle?")
         else:
             descend(_Directory(url._replace(path=f"{url.path}/"), f"{name}/", directory.depth + 1))
+
+
+def _may_be_cut(answer: Answer) -> bool:
+    """Tell whether a page of HTML has lost its end: without a length or chunks nothing else shows that."""
+    framed = "Content-Length" in answer.headers or "Transfer-Encoding" in answer.headers
+    html = answer.body.lstrip()[:1] == b"<"
+    return html and not framed and b"</html>" not in answer.body[-1000:].lower()
 
 
 def _require_index(answer: Answer, directory: _Directory, where: str) -> SplitResult:

@@ -37,7 +37,8 @@ PAGES_MAX = 1000
 
 _COMMIT = re.compile(r"[0-9a-f]{40,64}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?', re.ASCII)
+_LINK = re.compile(r"<([^>]+)>([^<]*)", re.ASCII)
+_NEXT = re.compile(r""";\s*rel\s*=\s*["']?[^"';,]*\bnext\b""", re.ASCII | re.IGNORECASE)
 _GONE = {404, 410}
 _LINKED = {"x-linked-size", "x-linked-etag"}
 """Headers that only a redirect to the storage has."""
@@ -85,6 +86,7 @@ class HubSource:
             raise self._client.not_hub()
         self._commit = commit
         blobs = list(self._selected(commit, _modified_ns(described.get("lastModified"))))
+        self._require_all(described.get("siblings"), {blob.name for blob in blobs})
         if not blobs:
             raise missing_path(self._address, self._client.endpoint)
         if restricted:
@@ -93,6 +95,21 @@ class HubSource:
             self._asked[first.origin] = self._ask(first)
         log.info("hub_revision repository=%r commit=%s", self._address.name, commit)
         yield from blobs
+
+    def _require_all(self, siblings: Any, listed: set[str]) -> None:
+        """Refuse a tree without files that the description of the commit names: its pages were cut.
+
+        Only a Link header says that another page follows, and what is in between may drop it.
+        """
+        below = f"{self._address.path}/" if self._address.path else ""
+        said = [one.get("rfilename") for one in siblings or () if isinstance(one, dict)]
+        named = [name for name in said if isinstance(name, str)]
+        lacking = [name for name in named if name.startswith(below) and name[len(below) :] not in listed]
+        if lacking:
+            raise BadResponse(
+                f"{self._client.endpoint} lists {len(listed)} files, and not {lacking[0]!r}, which it has",
+                "check HF_ENDPOINT: what is in between may drop the Link header of pages",
+            )
 
     def _selected(self, commit: str, modified_ns: int) -> Iterator[BlobRef]:
         """Yield what the address's path names: the file of that name, or those below it."""
@@ -142,8 +159,8 @@ class HubSource:
                     raise self._client.not_hub()
                 if entry.get("type") == "file":
                     yield entry
-            following = _NEXT.search(headers.get("Link", ""))
-            url = urljoin(url, following[1]) if following else None
+            following = _next(headers.get("Link", ""))
+            url = None if following is None else urljoin(url, following)
 
     def _blob(self, entry: dict[str, Any], name: str, commit: str, modified_ns: int) -> BlobRef:
         """Return the blob of an entry of the tree, as https://huggingface.co/docs/hub/api describes it."""
@@ -267,6 +284,11 @@ def _told_s(answer: Answer) -> float:
         return parsedate_to_datetime(answer.headers.get("Date", "")).timestamp()
     except (ValueError, TypeError, OverflowError):
         return time.time()
+
+
+def _next(header: str) -> str | None:
+    """Return where a Link header (RFC 8288) says the next page is, whatever else it says."""
+    return next((target for target, said in _LINK.findall(header) if _NEXT.search(said)), None)
 
 
 def _modified_ns(text: object) -> int:

@@ -31,15 +31,20 @@ def test_the_code_says_whether_a_refusal_passes(code, passing):
 
 
 @pytest.mark.parametrize(
-    "message",
-    ["Request has expired", "Request is not yet valid", "Signature expired: 20260101T000000Z is now earlier"],
+    ("code", "message"),
+    [
+        ("AccessDenied", "Request has expired"),
+        ("AccessDenied", "Request is not yet valid"),
+        ("SignatureDoesNotMatch", "Signature expired: 20260101T000000Z is now earlier"),
+    ],
 )
-def test_a_denial_for_the_date_of_a_signature_passes(message):
-    assert Passing.SKEWED is Refusal("AccessDenied", message).passing
+def test_a_denial_for_the_date_of_a_signature_passes(code, message):
+    assert Passing.SKEWED is Refusal(code, message).passing
 
 
-def test_the_words_about_dates_mean_nothing_with_another_code():
-    assert Refusal("NoSuchKey", "Request has expired").passing is None
+@pytest.mark.parametrize("code", ["NoSuchKey", "SignatureDoesNotMatch"])
+def test_the_words_about_dates_mean_nothing_with_another_code(code):
+    assert Refusal(code, "Request has expired").passing is None
 
 
 def test_a_document_names_code_message_and_region():

@@ -204,7 +204,9 @@ class HubHandler(Handler):
             here = urlsplit(self.path).path
             more = f"recursive={recursive}&expand=False&cursor={stop}"
             server = "" if self.hub.conduct.relative_pages else self.hub.url
-            headers["Link"] = f'<{server}{here}?{more}>; rel="next"'
+            headers["Link"] = self.hub.conduct.link.format(url=f"{server}{here}?{more}")
+        if self.hub.conduct.unlinked_pages:
+            headers.pop("Link", None)
         self._json("tree", entries[start:stop], headers)
 
     # -- where files are -----------------------------------------------------------------------------

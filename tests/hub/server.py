@@ -45,6 +45,10 @@ class Conduct:
     """Large files are said to be in Xet as well. It serves nothing of it: clients must be told not to ask."""
     links_only: bool = False
     """Redirects to the storage say no more than where it is, as those of some mirrors and registries."""
+    unlinked_pages: bool = False
+    """A listing does not say that there is another page, as behind a proxy that drops the header."""
+    link: str = '<{url}>; rel="next"'
+    """How it says so."""
     relative_pages: bool = False
     """A listing names its next page without the server."""
     elsewhere: str = ""

@@ -125,6 +125,27 @@ def test_a_page_that_is_no_index_is_refused(site, opened):
     assert isinstance(refused(opened, site.url("/m/")), SourceMissing)
 
 
+@pytest.mark.parametrize("end", ["", "<a href='b'>b</a></bo"])
+def test_an_index_that_breaks_off_is_not_taken_for_a_whole_one(site, opened, end):
+    page = f"<html><title>Index of /m/</title><a href='a'>a</a>{end}".encode()
+    site.pages["/m/"] = Behaviour(body=page, without=("Content-Length",), close=True)
+    site.file("/m/a")
+    site.file("/m/b")
+
+    error = refused(opened, site.url("/m/"))
+
+    assert BadResponse is type(error)
+    assert "breaks off" in error.cause
+
+
+def test_an_index_without_a_length_that_has_its_end_is_whole(site, opened):
+    page = b"<html><title>Index of /m/</title><a href='a'>a</a></html>\n"
+    site.pages["/m/"] = Behaviour(body=page, without=("Content-Length",), close=True)
+    site.file("/m/a")
+
+    assert ["a"] == names(opened(site.url("/m/")))
+
+
 def test_directories_below_are_listed_and_nothing_above_or_elsewhere(site, opened):
     site.index("/m/", "../", "/etc/passwd", "http://elsewhere.invalid/m/x", "a", "sub/", "?C=N")
     site.index("/m/sub/", "../", "b", "deeper/")

@@ -7,7 +7,7 @@ import pytest
 
 from lazyfs.core.blob import ByteRange
 from lazyfs.core.layout import Repository
-from lazyfs.errors import BlobChanged, LocationRefused
+from lazyfs.errors import BadResponse, BlobChanged, LocationRefused
 from lazyfs.transport.lane import Lane
 from lazyfs.transport.ranges import Wanted
 from tests.sources.hub.asking import by_name, read, refused
@@ -51,6 +51,30 @@ def test_a_listing_of_many_pages_is_whole(hub, model, connect, relative):
     hub.conduct.page_entries, hub.conduct.relative_pages = 2, relative
 
     assert set(model.at("main").files) == set(by_name(connect("hf://org/model")))
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        '<{url}>; type="application/json"; rel="next"',
+        "<{url}>; rel=next",
+        "<{url}>; REL='last Next'",
+        '<https://elsewhere.invalid/>; rel="prev", <{url}>; rel="next"',
+    ],
+)
+def test_the_next_page_is_found_however_it_is_said(hub, model, connect, link):
+    hub.conduct.page_entries, hub.conduct.link = 2, link
+
+    assert set(model.at("main").files) == set(by_name(connect("hf://org/model")))
+
+
+@pytest.mark.parametrize("address", ["hf://org/model", "hf://org/model/sub"])
+def test_a_listing_whose_pages_do_not_say_that_others_follow_is_refused(hub, model, connect, address):
+    hub.conduct.page_entries, hub.conduct.unlinked_pages = 1, True
+    error = refused(BadResponse, by_name, connect(address))
+
+    assert "lists 1 files, and not" in error.cause
+    assert "Link header" in error.cure
 
 
 @pytest.mark.parametrize(
