@@ -32,7 +32,7 @@ def read(source, blob, location=None):
 def refused(error, work, *arguments):
     with pytest.raises(LazyfsError) as raised:
         work(*arguments)
-    assert error is type(raised.value)
+    assert error is type(raised.value), repr(raised.value)
     assert "\n" not in str(raised.value)
     assert SECRET not in str(raised.value)
     return raised.value
