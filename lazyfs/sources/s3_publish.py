@@ -59,7 +59,8 @@ class S3Destination:
         self._prefix = f"{prefix}/" if prefix else ""
         self._source = S3Source(bucket, prefix, None, access)
         self._publication: BlobRef | None = None
-        self._client: Any = None
+        self.client: Any = None
+        """What sends; it is there once the destination was listed."""
         self._stopped = threading.Event()
         self._room = Room(IN_FLIGHT_BYTES)
         self._lanes = ThreadPoolExecutor(LANES, "part")
@@ -67,9 +68,9 @@ class S3Destination:
     def list(self) -> list[BlobRef]:
         """See `Destination.list`."""
         self._publication, found = apart(list(self._source.below()))
-        if self._client is None:  # the bucket's region is known now
-            self._client = self._source.bucket.client(_SETTINGS)
-            self._uploads = Uploads(self._client, self._bucket, self._stopped)
+        if self.client is None:  # the bucket's region is known now
+            self.client = self._source.bucket.client(_SETTINGS)
+            self._uploads = Uploads(self.client, self._bucket, self._stopped)
         return found
 
     def read_publication(self) -> bytes | None:
@@ -81,7 +82,7 @@ class S3Destination:
         where: dict[str, str] = {"Bucket": self._bucket, "Key": self._prefix + FILE_NAME}
         with self._source.bucket.translated():
             self._uploads.with_checksum(
-                lambda more: self._client.put_object(
+                lambda more: self.client.put_object(
                     **where, Body=content, ContentType="application/json", **more
                 ),
                 {"ChecksumSHA256": sha256_text(content)},  # buckets with object lock insist on one
@@ -113,7 +114,7 @@ class S3Destination:
     def digest_if_same(self, path: Path, file: BlobRef, held: BlobRef) -> str | None:
         """See `Destination.digest_if_same`."""
         with self._source.bucket.translated():
-            head: dict[str, Any] = self._client.head_object(
+            head: dict[str, Any] = self.client.head_object(
                 Bucket=self._bucket, Key=self._source.key(held), ChecksumMode="ENABLED", IfMatch=etag_of(held)
             )
         whole = head.get("ChecksumType") != "COMPOSITE"
@@ -153,7 +154,7 @@ class S3Destination:
         content = b"".join(reading.pieces(PART_BYTES))
         checksum = sha256_text(content)
         answer = self._uploads.with_checksum(
-            lambda more: self._client.put_object(
+            lambda more: self.client.put_object(
                 Bucket=self._bucket, Key=key, Body=Body(content, self._stopped), **more
             ),
             {"ChecksumSHA256": checksum},
@@ -192,13 +193,13 @@ class S3Destination:
         """See `Destination.close`; call it when no `send` is at work any more."""
         self._lanes.shutdown(cancel_futures=True)
         try:
-            if self._client is not None and not resume:
+            if self.client is not None and not resume:
                 with self._source.bucket.translated():
                     self._uploads.abort_all()
         finally:
             self._source.close()
-            if self._client is not None:
-                self._client.close()
+            if self.client is not None:
+                self.client.close()
 
 
 class Room:

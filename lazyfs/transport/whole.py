@@ -25,6 +25,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -48,6 +49,14 @@ NO_ROOM_S = 30.0
 Key = tuple[str, str | None, str | None, int]
 
 
+@dataclass(frozen=True, slots=True)
+class WholesStatistics:
+    """What is kept of objects that come whole."""
+
+    urls: tuple[str, ...]
+    """Where those are that are kept, in part or in full."""
+
+
 class Wholes:
     """All of them, of all lanes. Any thread may call."""
 
@@ -65,6 +74,11 @@ class Wholes:
         """Hosts of which the last that is known is that they ignore ranges."""
         self._no_room_until_s = 0.0
         self._closed = False
+
+    def statistics(self) -> WholesStatistics:
+        """Return what is kept now."""
+        with self._lock:
+            return WholesStatistics(tuple(key[0] for key in self._known))
 
     def serves(self, location: Location, size_bytes: int) -> bool:
         """Tell whether an object comes this way."""

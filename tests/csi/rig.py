@@ -61,16 +61,16 @@ class Process:
         """What starts the command, besides what always does."""
         self.also = []
         """Options that are not always given."""
-        self._command = command
-        self._environment = environment
+        self.command = command
+        self.environment = environment
         self.log_file = log
         self.process = None
 
     def start(self):
         with self.log_file.open("ab") as log:
-            command = self.prefix + self._command + self.also
+            command = self.prefix + self.command + self.also
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment
             )
 
     def end(self, number=signal.SIGTERM):

@@ -79,12 +79,12 @@ def chart():
             f"--regid={user['runAsGroup']}",
             "--clear-groups",
         ]
-        node.plugin._command = [*SHARED, *program(plugin["containers"][0], "lazyfs_csi", places)]
-        node.mounter._command = [
+        node.plugin.command = [*SHARED, *program(plugin["containers"][0], "lazyfs_csi", places)]
+        node.mounter.command = [
             *PRIVATE, "sh", "-c", f'{shown_to_all(node.root / "shown")}exec "$@"', "sh",
             *as_user, *program(mounter["containers"][0], "lazyfs_csi.mounter", places),
         ]  # fmt: skip
-        node.mounter._environment |= {one["name"]: one["value"] for one in mounter["containers"][0]["env"]}
+        node.mounter.environment |= {one["name"]: one["value"] for one in mounter["containers"][0]["env"]}
         yield node.start(), port
 
 

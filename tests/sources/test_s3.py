@@ -375,11 +375,7 @@ def test_the_bucket_region_is_signed_for(monkeypatch, aws):
 
     source = S3Source("bucket", "x", None, Access())
     source.bucket.move_to("eu-north-1")
-    url = source.locate(_blob(source)).url
+    url = source.locate(BlobRef("a", f"{source.place}x/a", 'etag:"1"', 1)).url
     source.close()
 
     assert url.startswith("https://bucket.s3.eu-north-1.amazonaws.com/x/a?")
-
-
-def _blob(source):
-    return source._blob("x/a", "a", 'etag:"1"', 1, int(time.time()))

@@ -62,7 +62,7 @@ def without_checksums(destination):
                 body = body[:start] + body[stop + len(tag) + 3 :]
         response_dict["body"] = body
 
-    destination._client.meta.events.register("before-parse.s3", strip)
+    destination.client.meta.events.register("before-parse.s3", strip)
 
 
 class _Raw(io.BytesIO):
@@ -81,7 +81,7 @@ def refusing_checksums(destination):
             return AWSResponse(request.url, 400, {}, _Raw(body))
         return None
 
-    destination._client.meta.events.register("before-send.s3", answer)
+    destination.client.meta.events.register("before-send.s3", answer)
     return refused
 
 
@@ -130,7 +130,7 @@ def test_bytes_that_arrive_as_others_are_told(destination, root):
         response_dict["headers"]["ETag"] = f'"{"0" * 32}"'
 
     without_checksums(destination)
-    destination._client.meta.events.register("before-parse.s3.PutObject", spoil)
+    destination.client.meta.events.register("before-parse.s3.PutObject", spoil)
 
     with pytest.raises(BadResponse, match="other bytes than were sent"):
         send(destination, root, "small")
@@ -141,7 +141,7 @@ def test_with_a_key_of_the_servers_own_only_sizes_can_be_compared(destination, r
         response_dict["headers"]["x-amz-server-side-encryption"] = "aws:kms"
 
     without_checksums(destination)
-    destination._client.meta.events.register("before-parse.s3.PutObject", encrypt)
+    destination.client.meta.events.register("before-parse.s3.PutObject", encrypt)
     send(destination, root, "small")
 
     assert Check.SIZE is destination.check

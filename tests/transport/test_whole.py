@@ -324,7 +324,7 @@ def test_a_file_stays_until_all_of_it_was_taken(server, wholes, monkeypatch):
 
     assert 30 == len(server.gets)
     assert sorted(f"/{number}" for number in range(30) if number != 3) == sorted(
-        "/" + key[0].rpartition("/")[2] for key in wholes._known
+        "/" + url.rpartition("/")[2] for url in wholes.statistics().urls
     )
 
 
@@ -332,7 +332,7 @@ def test_a_file_of_which_nobody_takes_the_rest_goes_in_the_end(server, wholes, m
     monkeypatch.setattr(spool, "UNUSED_S", 0.0)
     fetch(wholes, located(server), 0, BLOCK)
 
-    while wholes._known:  # until its stream has ended
+    while wholes.statistics().urls:  # until its stream has ended
         time.sleep(0.01)
 
 
@@ -373,7 +373,7 @@ def test_a_small_object_comes_by_an_ordinary_request(server, wholes):
     lane.close()
 
     assert server.content == bytes(into)
-    assert not wholes._known
+    assert not wholes.statistics().urls
 
 
 @given(
