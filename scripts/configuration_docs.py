@@ -114,7 +114,7 @@ readers got errors; `status`, `ready`: a mount is dead or silent; `inspect`: the
 `pull`: the directory: not writable, no room, another pull at work there; \
 `publish` to a directory: not writable, no room |
 | 7 | no /dev/fuse, or no permission to mount |
-| 8 | the cache directory: not writable, full, made by a newer version; `warm`: too small for the model |
+| 8 | the cache directory: not writable, full, made by a newer version; `warm`: it does not keep the model |
 | 9 | the memory limit is too small for a mount, or for `--memory` |
 | 130, 143 | `pull`, `warm`, `bench`: ended by Ctrl-C, by SIGTERM |
 """

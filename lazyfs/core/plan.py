@@ -132,7 +132,7 @@ class Planner:
         self._rank = {inode: place for place, inode in enumerate(self._order)}
         self._aim = (0, 0)
         self._warm = set(self._order) - spared if policy is Policy.MODEL else set()
-        self._exhausted = False
+        self.exhausted = not self._warm
         """Whether the last look around found nothing: with thousands of files it takes a while."""
 
     def statistics(self) -> PlannerStatistics:
@@ -164,7 +164,7 @@ class Planner:
         """Say that a block is not coming after all: warm-up will come back to it, unless it is a head."""
         if key.index != HEAD:
             self._files[key.inode].seen[key.index] = 0
-            self._exhausted = False
+            self.exhausted = self.exhausted and key.inode not in self._warm
 
     def give_up(self, inode: int) -> None:
         """Say that a blob cannot be had any more: warm-up leaves it out."""
@@ -173,7 +173,7 @@ class Planner:
 
     def next_warm(self) -> BlockKey | None:
         """Return, and mark, the block that warm-up should fetch next; None when there is none."""
-        if self._exhausted:
+        if self.exhausted:
             return None
         place, index = self._aim
         # One round and the start of the first file again: that is where what was skipped lies.
@@ -186,7 +186,7 @@ class Planner:
                     self.mark(BlockKey(inode, found))
                     return BlockKey(inode, found)
             place, index = (place + 1) % max(1, len(self._order)), 0
-        self._exhausted = True
+        self.exhausted = True
         return None
 
     def observe(self, inode: int, span: ByteRange, *, missed: bool) -> tuple[BlockKey, ...]:
@@ -200,7 +200,7 @@ class Planner:
         block = self._grid.block_bytes
         if self._policy is Policy.FILE and inode not in self._warm:
             self._warm.add(inode)
-            self._exhausted = False
+            self.exhausted = False
         self._take_note(file, span, missed=missed)
         stream = self._follow(file, span)
         stream.missed |= missed

@@ -20,6 +20,11 @@ class WholePlan:
         self._place = 0
         """All files before this one have been gone through."""
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing left."""
+        return self._place == len(self.order)
+
     def first_wanted(self) -> tuple[BlockKey, ...]:
         """Return what is wanted before everything else: nothing."""
         return ()

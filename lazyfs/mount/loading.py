@@ -41,6 +41,12 @@ class Loading:
         """Bytes that have come from the network, those of unfinished blocks too."""
         return int(self.meter.value(FETCH_BYTES, Tier.NETWORK)) + self.loader.traffic.arriving_bytes
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing is on its way from anywhere, or to the disk, and warm-up has nothing to fetch."""
+        loader = self.loader
+        return self.warmer.exhausted and loader.traffic.resting() and not loader.keeper.unsettled
+
 
 def connections_of(options: TransferOptions) -> int:
     """Return how many requests memory is needed for."""

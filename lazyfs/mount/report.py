@@ -113,12 +113,17 @@ class Reporter:
         """Where the mount is in its life."""
         if self._local_bytes >= self._needed_bytes:
             return Phase.COMPLETE
-        wanted = self._traffic.flying(Tier.NETWORK) or self._traffic.oldest_wait() is not None
-        if wanted and time.monotonic() - self.moved_at_s > STALLED_S:
-            return Phase.STALLED
+        under_way = self._traffic.flying(Tier.NETWORK) or self._loader.keeper.unsettled
+        wanted = under_way or self._traffic.oldest_wait() is not None
+        in_trouble = self._warmer.resting or self._loader.breakers.down
         # Without a store warm-up never ends: it waits for memory.
-        resting = self._warmer.exhausted or self._store is None
-        return Phase.SERVING if resting and not wanted else Phase.LOADING
+        left = not self._warmer.exhausted and (self._store is not None or in_trouble)
+        if not wanted and not left:
+            return Phase.SERVING
+        if time.monotonic() - self.moved_at_s <= STALLED_S:
+            return Phase.LOADING
+        # Where nothing is wrong warm-up waits for room, until somebody reads what is here.
+        return Phase.STALLED if wanted or in_trouble else Phase.SERVING
 
     @property
     def _cache(self) -> tuple[str, str]:

@@ -2,14 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import trio
 
 from lazyfs.cache.directory import CacheDirectory, open_directory
+from lazyfs.cache.reading import StoredBlocks
 from lazyfs.cache.store import Outcome, Store, Terms, open_store
 from lazyfs.cache.verification import Verdict
 from lazyfs.config import WarmOptions, default_cache_dir
@@ -34,6 +37,8 @@ from lazyfs.telemetry.status import bytes_text
 
 log = logging.getLogger(__name__)
 
+TRIES_IN_VAIN_MAX = 3
+"""So often in a row everything that is missing is fetched again, and nothing of it stays."""
 _CURE = "free some space, leave files out with --exclude, or choose another --cache-dir"
 
 
@@ -68,13 +73,12 @@ def fill(address: str, options: WarmOptions, show: Show) -> Filled:
         directory = open_directory(options.cache_dir or default_cache_dir())
         spared = duplicates(by_inode)
         store = open_store(directory, blobs.grid, by_inode, manifest, Terms(options.cache_size), spared)
-        network_bytes = 0
+        network_bytes, needed = 0, [inode for inode in by_inode if inode not in spared]
         if store.missing_bytes or store.unverified:
-            needed = [blob for inode, blob in by_inode.items() if inode not in spared]
-            _require_room(
-                directory, store, spooled_bytes(source, address, needed) if store.missing_bytes else 0
-            )
-            network_bytes = _Filling(manifest, blobs, store, spared).do(source, options, show)
+            coming = [by_inode[inode] for inode in needed] if store.missing_bytes else []
+            _require_room(directory, store, spooled_bytes(source, address, coming))
+            network_bytes = _Filling(manifest, blobs, store, spared, directory.root).do(source, options, show)
+        _require_stored(directory, blobs, needed)
         seconds = time.monotonic() - began_s
         log.info("warmed bytes=%d network=%d seconds=%.2f", store.stored_bytes, network_bytes, seconds)
         return Filled(len(by_inode), manifest.size_bytes, store.stored_bytes, network_bytes, seconds)
@@ -98,31 +102,79 @@ def _require_room(directory: CacheDirectory, store: Store, spooled: int) -> None
         )
 
 
+def _require_stored(directory: CacheDirectory, blobs: Blobs, needed: Collection[int]) -> None:
+    """Make sure that the cache has every block, by what the disk says and not by what was counted here.
+
+    Other processes use the cache too, and the disk has its own mind.
+
+    Raises:
+        CacheUnusable: when something is missing.
+
+    """
+    stored = StoredBlocks(directory.root, blobs.grid, blobs.by_inode)
+    for inode in needed:
+        stored.look(inode)
+    missing = _missing(blobs, needed, stored.has)
+    if missing:
+        raise _lost(directory.root, blobs, missing)
+
+
+def _missing(blobs: Blobs, needed: Collection[int], has: Callable[[BlockKey], bool]) -> list[BlockKey]:
+    """Return the blocks of the blobs that are needed and not there."""
+    counts = {inode: blobs.grid.count(blobs.by_inode[inode].size_bytes) for inode in needed}
+    keys = (BlockKey(inode, index) for inode, count in counts.items() for index in range(count))
+    return [key for key in keys if not has(key)]
+
+
+def _lost(root: Path, blobs: Blobs, missing: Sequence[BlockKey]) -> CacheUnusable:
+    """Return what to say of blocks that came and are not there; of several files, the one that lacks most."""
+    lacking: Counter[int] = Counter()
+    for key in missing:
+        lacking[key.inode] += blobs.span(key).size_bytes
+    (inode, lacks_bytes), *others = lacking.most_common()
+    more = f" and {bytes_text(sum(count for _, count in others))} of other files" if others else ""
+    return CacheUnusable(
+        f"{bytes_text(lacks_bytes)} of {blobs.by_inode[inode].name}{more} came and are not in the cache "
+        f"{root}: another process has taken them out, or the disk has lost them",
+        "warm again; if it stays so, raise --cache-size or check the disk",
+    )
+
+
 class _Keeper:
     """The store, as the loader sees it (`streaming.disk.BlockDisk`); it says what becomes of each block."""
 
-    def __init__(self, store: Store, hear: Callable[[BlockKey, Outcome], None]) -> None:
-        self._store, self._hear = store, hear
+    def __init__(self, store: Store, hear: Callable[[Outcome], None], hung: Callable[[], None]) -> None:
+        """`hear` is told in a thread what became of each block; `hung`, that the disk does not answer."""
+        self._store, self._hear, self._hung = store, hear, hung
         self.has, self.read, self.read_hung = store.has, store.read, store.read_hung
-        self.write_hung, self.fell_behind = store.write_hung, store.fell_behind
+        self.fell_behind = store.fell_behind
         self.readable = self.writable = True
 
     def write(self, key: BlockKey, content: memoryview) -> str:
         """Store a block; return what became of it."""
         outcome = self._store.write(key, content)
-        self._hear(key, outcome)
+        self._hear(outcome)
         return outcome
+
+    def write_hung(self, seconds: float) -> None:
+        """Say that `write` has not returned for so long, and is not waited for."""
+        self._store.write_hung(seconds)
+        self._hung()
 
 
 class _Filling:
     """One filling, put together. The first block that cannot be had or kept ends it."""
 
-    def __init__(self, manifest: Manifest, blobs: Blobs, store: Store, spared: frozenset[int]) -> None:
-        self._manifest, self._blobs, self._store = manifest, blobs, store
+    def __init__(
+        self, manifest: Manifest, blobs: Blobs, store: Store, spared: frozenset[int], root: Path
+    ) -> None:
+        self._manifest, self._blobs, self._store, self._root = manifest, blobs, store, root
         self._plan = Planner(blobs.by_inode, blobs.grid, Policy.MODEL, spared=spared)
+        self._needed = [inode for inode in blobs.by_inode if inode not in spared]
         self._needed_bytes = store.stored_bytes + store.missing_bytes
-        self._kept_bytes = 0
-        self._before_bytes = store.stored_bytes
+        self._tries_in_vain = 0
+        self._missed_bytes = store.missing_bytes
+        """How much was missing when it was last looked for."""
         self._error: LazyfsError | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._done = trio.Event()
@@ -138,10 +190,9 @@ class _Filling:
             raise self._too_small()
         memory = budget_bytes(limit_bytes(), options.memory, connections_of(options), options.block_size)
         warmer = Warmer(self._plan, self._store.has)
-        keeper = _Keeper(self._store, self._hear)
+        keeper = _Keeper(self._store, self._hear, self._refused)
         ledger: Ledger[BlockKey] = Ledger(memory)
-        cache_dir = options.cache_dir or default_cache_dir()
-        loading = wire(self._blobs, source.locate, keeper, warmer, ledger, limits_of(options), cache_dir)
+        loading = wire(self._blobs, source.locate, keeper, warmer, ledger, limits_of(options), self._root)
         loading.loader.gave_up = lambda _key, error: self._end(error)
         log.info(
             "warm_began source=%r files=%d bytes=%d missing=%d",
@@ -161,7 +212,7 @@ class _Filling:
             nursery.start_soon(loading.loader.run)
             nursery.start_soon(loading.writer.run)
             nursery.start_soon(loading.memory.run)
-            nursery.start_soon(self._notice_the_end, loading)
+            nursery.start_soon(self._see_to_the_end, loading)
             await self._verify()
             nursery.cancel_scope.cancel()
 
@@ -192,34 +243,51 @@ class _Filling:
         elif verdict is Verdict.DAMAGED:
             self._end(CacheUnusable(f"the disk did not give {name} back as it was written", "check the disk"))
 
-    async def _notice_the_end(self, loading: Loading) -> None:
-        """Notice that everything is here that a mount would fetch, where that is not all there is."""
-        loader, warmer = loading.loader, loading.warmer
-        while not (warmer.exhausted and self._kept_bytes == loader.keeper.landed_bytes):  # noqa: ASYNC110 - no event
+    async def _see_to_the_end(self, loading: Loading) -> None:
+        """Wait until everything is stored; have brought again what is not, though nothing is under way."""
+        while self._store.missing_bytes:
             await trio.sleep(SAMPLE_S)
+            if loading.at_rest and self._store.missing_bytes:
+                self._look_again(loading)
         self._done.set()
 
-    def _look(self, loading: Loading) -> tuple[int, int, str]:
-        size_bytes = self._needed_bytes
-        done_bytes = min(self._before_bytes + loading.fetched_bytes, size_bytes)
-        return done_bytes, size_bytes, loading.loader.last_error
+    def _look_again(self, loading: Loading) -> None:
+        """Go back to blocks that came and are not stored: others took them out, or a write went wrong."""
+        missing_bytes = self._store.missing_bytes
+        self._tries_in_vain = self._tries_in_vain + 1 if missing_bytes >= self._missed_bytes else 0
+        self._missed_bytes = missing_bytes
+        keys = _missing(self._blobs, self._needed, self._store.has)
+        if self._tries_in_vain == TRIES_IN_VAIN_MAX:
+            self._end(_lost(self._root, self._blobs, keys))
+            return
+        log.warning("warm_lost bytes=%d blocks=%d consequence=%r", missing_bytes, len(keys), "fetched again")
+        for key in keys:
+            loading.loader.discard(key)
+            loading.warmer.unmark(key)
+        loading.loader.stir()
 
-    def _hear(self, key: BlockKey, outcome: Outcome) -> None:
+    def _look(self, loading: Loading) -> tuple[int, int, str]:
+        # Not only whole blocks: on a slow link many of them land together, long after the last.
+        done_bytes = self._store.stored_bytes + loading.loader.traffic.arriving_bytes
+        return min(done_bytes, self._needed_bytes), self._needed_bytes, loading.loader.last_error
+
+    def _hear(self, outcome: Outcome) -> None:
         """Hear, in a thread, what became of a block."""
         assert self._token is not None
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(self._settled, key, outcome)
+            self._token.run_sync_soon(self._settled, outcome)
 
-    def _settled(self, key: BlockKey, outcome: Outcome) -> None:
-        if outcome in {Outcome.STORED, Outcome.REPAIRED}:
-            self._kept_bytes += self._blobs.span(key).size_bytes
-            if not self._store.missing_bytes:
-                self._done.set()
-        elif outcome is Outcome.OVER_BUDGET:
+    def _settled(self, outcome: Outcome) -> None:
+        if outcome is Outcome.OVER_BUDGET:
             self._end(self._too_small())
-        else:
-            _, why = self._store.health.look()
-            self._end(CacheUnusable(f"the cache does not take a block: {why}", _CURE))
+        elif outcome is Outcome.DISK_TROUBLE:
+            self._refused()
+        elif not self._store.missing_bytes:
+            self._done.set()
+
+    def _refused(self) -> None:
+        _, why = self._store.health.look()
+        self._end(CacheUnusable(f"the cache does not take a block: {why}", _CURE))
 
     def _too_small(self) -> CacheUnusable:
         return CacheUnusable(

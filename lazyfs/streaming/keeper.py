@@ -43,6 +43,11 @@ class Keeper:
         self._writer = Writer(disk, self._settled)
         return self._writer
 
+    @property
+    def unsettled(self) -> int:
+        """How many landed blocks are still to be written."""
+        return self._writer.unsettled if self._writer is not None else 0
+
     def landed(self, flight: Flight, block: Block) -> None:
         """Have a block that has landed stored, unless it came from there."""
         key = flight.key

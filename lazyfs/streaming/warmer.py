@@ -15,6 +15,10 @@ PAUSE_S = 5.0
 class WarmPlan(Protocol):
     """`core.plan.Planner`, or `core.wholeplan.WholePlan`: what comes next, and what need not."""
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing left."""
+
     def first_wanted(self) -> Sequence[BlockKey]:
         """Return what is wanted before everything else."""
 
@@ -38,8 +42,13 @@ class Warmer:
         self._planner = planner
         self._has = has
         self._resume_at_s = 0.0
-        self.exhausted = False
-        """Whether the plan had nothing left when it was last asked."""
+        self.resting = False
+        """Whether it fetches nothing for a while, because a flight failed or the source wants it so."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether warm-up has nothing left to fetch."""
+        return self._planner.exhausted
 
     def first(self) -> Iterator[BlockKey]:
         """Yield what is wanted before any weight and is not stored."""
@@ -49,11 +58,11 @@ class Warmer:
 
     def next(self) -> BlockKey | None:
         """Return the block to fetch next; None when there is none, or warm-up rests."""
-        if trio.current_time() < self._resume_at_s:
+        self.resting = trio.current_time() < self._resume_at_s
+        if self.resting:
             return None
         while True:
             key = self._planner.next_warm()
-            self.exhausted = key is None
             if key is None or not self._has(key):
                 return key
 
@@ -80,4 +89,5 @@ class Warmer:
 
     def rest(self, seconds: float) -> None:
         """Fetch nothing for so long, `PAUSE_S` at most: block by block it would only be refused."""
+        self.resting = True
         self._resume_at_s = max(self._resume_at_s, trio.current_time() + min(seconds, PAUSE_S))

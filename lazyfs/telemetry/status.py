@@ -14,9 +14,9 @@ class Phase(StrEnum):
     COMPLETE = "complete"
     """Every byte of the snapshot is on this node."""
     SERVING = "serving"
-    """Nothing more is fetched ahead; what is missing comes when it is read."""
+    """Nothing more is fetched ahead, though nothing is wrong; what is missing comes when it is read."""
     STALLED = "stalled"
-    """Something is wanted and nothing arrives: `oldest_wait` and `last_error` say why."""
+    """Something is wanted, by a reader or ahead of them, and nothing arrives: `last_error` says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -295,3 +295,23 @@ def test_what_is_taken_back_after_the_end_is_warmed_up_again():
     assert BlockKey(16, 1) == planner.next_warm()
     assert None is planner.next_warm()
     assert None is planner.next_warm()
+
+
+def test_warm_up_is_over_when_a_look_around_finds_nothing_and_goes_on_for_what_is_taken_back():
+    found = planner(model(a__safetensors=2))
+    assert not found.exhausted
+    drained(found)
+    assert found.exhausted
+
+    found.unmark(BlockKey(100, 1))
+
+    assert not found.exhausted
+
+
+def test_what_warm_up_leaves_out_does_not_begin_it_anew():
+    found = planner(model(a__safetensors=2), Policy.DEMAND)
+    assert found.exhausted
+
+    found.unmark(BlockKey(100, 1))
+
+    assert found.exhausted

@@ -25,6 +25,7 @@ def test_every_block_comes_once_file_after_file_in_natural_order():
     assert [(102, 0), (102, 1), (100, 0), (100, 1)] == drained(plan)
     assert () == plan.first_wanted()
     assert plan.next_warm() is None
+    assert plan.exhausted
 
 
 def test_what_is_on_its_way_does_not_come_and_what_failed_comes_again():

@@ -1,6 +1,7 @@
 """Phases and figures of a mount, from its parts."""
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -11,11 +12,14 @@ from lazyfs.cache.health import CacheHealth
 from lazyfs.core.blob import BlobRef, BlockKey
 from lazyfs.core.manifest import build
 from lazyfs.core.plan import Policy
+from lazyfs.errors import SourceUnavailable
 from lazyfs.fuse.attributes import STATUS_BYTES
 from lazyfs.mount import report
 from lazyfs.mount.report import Origin, Reporter
+from lazyfs.streaming.flight import Tier
+from lazyfs.telemetry.metrics import BLOCKS_DECLINED
 from lazyfs.telemetry.status import Phase
-from tests.streaming.rig import BLOCK, Rig
+from tests.streaming.rig import BLOCK, Rig, until
 
 A = 16
 
@@ -75,6 +79,56 @@ async def test_bytes_that_are_wanted_and_do_not_come_are_a_stall(tmp_path, patte
         reporter.sample()
         assert moved == reporter.moved_at_s
         assert Phase.STALLED == reporter.phase
+
+
+@pytest.mark.logs("fetch_failed")
+async def test_what_warm_up_could_not_have_is_a_stall_and_not_the_end_of_it(
+    tmp_path, pattern_bytes, monkeypatch, mock_clock
+):
+    monkeypatch.setattr(report, "STALLED_S", 0.0)
+    rig = Rig({A: pattern_bytes(4 * BLOCK)}, policy=Policy.MODEL, store=True, deadline_s=1.0)
+    gave_up = trio.Event()
+    rig.loader.gave_up = lambda _key, _error: gave_up.set()
+
+    async def away(_flight):
+        raise SourceUnavailable("away")
+
+    rig.fetcher.network = away
+    reporter = reporter_of(rig, tmp_path)
+    async with rig.running():
+        await gave_up.wait()
+        while rig.loader.traffic.flying(Tier.NETWORK):
+            await trio.sleep(0.01)
+        assert Phase.STALLED == reporter.phase
+
+
+async def test_what_has_landed_and_is_not_written_yet_is_still_loading(tmp_path, pattern_bytes):
+    rig = Rig({A: pattern_bytes(4 * BLOCK)}, policy=Policy.MODEL, store=True)
+    written = threading.Event()
+    write = rig.write
+
+    def slow(key, content):
+        written.wait(10)
+        return write(key, content)
+
+    rig.write = slow
+    reporter = reporter_of(rig, tmp_path)
+    async with rig.running():
+        await until(lambda: rig.warmer.exhausted and rig.loader.traffic.resting())
+        assert Phase.LOADING == reporter.phase
+        written.set()
+        await until(lambda: reporter.phase is Phase.COMPLETE)
+
+
+async def test_a_cache_that_takes_nothing_more_is_not_loading_for_ever(tmp_path, pattern_bytes, monkeypatch):
+    monkeypatch.setattr(report, "STALLED_S", 0.0)
+    rig = Rig({A: pattern_bytes(40 * BLOCK)}, policy=Policy.MODEL, store=True, memory_blocks=4)
+    rig.outcome = "over_budget"
+    reporter = reporter_of(rig, tmp_path)
+    async with rig.running():
+        await until(lambda: rig.meter.value(BLOCKS_DECLINED, "over_budget") == 3)
+        await until(lambda: not rig.loader.traffic.flying(Tier.NETWORK) and not rig.loader.keeper.unsettled)
+        assert Phase.SERVING == reporter.phase
 
 
 async def test_a_file_that_is_not_its_publishers_stays_the_last_error(tmp_path, pattern_bytes):
