@@ -200,7 +200,8 @@ class TransferOptions(CacheOptions):
     )
     read_deadline: float = _option(
         "5m",
-        "How long trouble with the source is retried before a read fails, or a pull gives up.",
+        "How long trouble with the source is retried before a read fails, or a pull gives up. For a reader "
+        "that is from when it begins to wait, however much it reads and however often the kernel asks.",
         parse_duration,
         "TIME",
     )

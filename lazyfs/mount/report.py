@@ -159,8 +159,8 @@ class Reporter:
             bytes_fetched=int(meter.value(metrics.FETCH_BYTES, Tier.NETWORK)),
             rate_bytes_per_s=rate,
             eta_s=missing / rate if phase is Phase.LOADING and rate > 0 and self._warm else None,
-            oldest_wait_s=_waited_s(wait),
-            oldest_wait=self._about(wait)[:TEXT_MAX],
+            oldest_wait_s=wait.waited_s if wait is not None else 0.0,
+            oldest_wait=self._about(wait.flight if wait is not None else None)[:TEXT_MAX],
             flights=self._traffic.flying(Tier.NETWORK) + self._traffic.flying(Tier.DISK),
             repairs=int(meter.value(metrics.BLOCKS_REPAIRED)),
             declined=int(meter.total(metrics.BLOCKS_DECLINED)),
@@ -194,11 +194,12 @@ class Reporter:
     def gauges(self) -> Mapping[tuple[Metric, str], float]:
         """Return what is measured at the moment of asking."""
         loader, traffic, store = self._loader, self._traffic, self._store
+        wait = traffic.oldest_wait()
         fetched, landed = self._meter.value(metrics.FETCH_BYTES, Tier.NETWORK), loader.keeper.landed_bytes
         values: dict[tuple[Metric, str], float] = {
             (metrics.CONNECTIONS_LIMIT, ""): traffic.connections_limit,
             (metrics.HOSTS_DOWN, ""): len(loader.breakers.down),
-            (metrics.OLDEST_WAIT, ""): _waited_s(traffic.oldest_wait()),
+            (metrics.OLDEST_WAIT, ""): wait.waited_s if wait is not None else 0.0,
             (metrics.MEMORY_BYTES, ""): self._ledger.used_bytes,
             (metrics.MEMORY_BUDGET, ""): self._ledger.capacity_bytes,
             (metrics.CACHE_BYTES, ""): store.used_bytes if store else 0,
@@ -217,8 +218,3 @@ class Reporter:
         if store is not None:
             values |= {(metrics.CACHE_ERRORS, deed): count for deed, count in store.health.errors.items()}
         return values
-
-
-def _waited_s(flight: Flight | None) -> float:
-    since_s = flight.waiting_since_s if flight is not None else None
-    return 0.0 if since_s is None else time.monotonic() - since_s

@@ -57,6 +57,14 @@ class Fetcher:
         """Whether a blob's head brings all of the blob along, so that it should not be fetched ahead."""
         return self._gets.begin_at_the_start
 
+    def silent_s(self) -> float:
+        """Return for how long nothing at all has come over the network; infinity if nothing ever did."""
+        return self._gets.silent_s()
+
+    def quiet_s(self, flight: Flight) -> float:
+        """Return for how long nothing has come of a flight's requests; 0 while there are none."""
+        return self._gets.quiet_s(flight)
+
     async def run(self) -> None:
         """Watch what is fetched until cancelled."""
         await self._gets.run()
@@ -76,6 +84,7 @@ class Fetcher:
             flight.host = ""  # whoever says where it is may be another one, whose troubles are its own
             location = await self._locator.current(flight.key.inode, flight.deadline_at_s)
             flight.host = urlsplit(location.url).netloc.rpartition("@")[2]
+            flight.of_a_file = not flight.host
             if not self.breakers.admit(flight.host, waited=bool(flight.waiting)):
                 raise Held
             size_bytes = self._blobs.by_inode[flight.key.inode].size_bytes

@@ -104,10 +104,19 @@ class Flight:
         self.tier = tier
         self.began_at_s = now_s
         self.deadline_at_s = deadline_s
+        self.network_since_s = now_s
+        """When it became the network's, for a block that the disk was to give."""
+        self.boarded = False
+        """Whether a lane has taken it."""
         self.attempt = 0
         self.relocated = False
         self.host = ""
         """Whom it asked last; nobody, for a file."""
+        self.of_a_file = False
+        """Whether it reads a file: one that hangs is its kernel's to give up."""
+        self.last_error: LazyfsError | None = None
+        """How its last attempt ended that failed."""
+        self._failed_bytes = 0
         self.repairing = False
         self.tainted = False
         """Whether a thread that nobody waits for any more may still write into the block."""
@@ -124,6 +133,19 @@ class Flight:
     def filled_bytes(self) -> int:
         """How much of the block's front is there."""
         return self.block.filled_bytes if self.block is not None else 0
+
+    @property
+    def failing(self) -> LazyfsError | None:
+        """How its last attempt ended, if nothing has come since."""
+        return self.last_error if self.filled_bytes <= self._failed_bytes else None
+
+    def failed(self, error: LazyfsError) -> None:
+        """Say how an attempt ended; what has landed stays."""
+        self.last_error, self._failed_bytes = error, self.filled_bytes
+
+    def emptied(self) -> None:
+        """Say that its memory was taken away, and what had landed in it."""
+        self.block, self.adopted_bytes, self._failed_bytes = None, 0, 0
 
     def _reached(self, stop: int) -> bool:
         return self.block is not None and self.block.filled_bytes >= stop

@@ -1,11 +1,13 @@
 """The GETs in the air, each in a thread, through a lane. A second one if the first is late (ADR 0013)."""
 
 import logging
+import math
 import time
 
 import trio
 
 from lazyfs.core.blob import ByteRange
+from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.hedging import Hedging
 from lazyfs.core.location import Location
 from lazyfs.errors import LazyfsError, SourceUnavailable
@@ -54,6 +56,8 @@ class Gets:
         self._races: dict[Race, None] = {}
         self._began = trio.Event()
         self._seconds = 0
+        self._heard_at_s = -math.inf
+        """When something came last of a request that is over."""
         self._nursery: trio.Nursery | None = None
         self._ranges_ignored = False
         self._referee = Referee(self._overtakes, self._gone, breakers.alive, breakers.__contains__)
@@ -108,11 +112,24 @@ class Gets:
         finally:
             self._hedging.end(get.trip, complete=receipt is not None)
             get.race.gets.remove(get)
+            if get.heard_at_s > get.began_s:
+                self._heard_at_s = max(self._heard_at_s, get.heard_at_s)
         if not get.ended:
             self._give(get.lane)
             self._settle(get, receipt, error)
         elif not get.thread_began:
             self._gone(get)
+
+    def silent_s(self) -> float:
+        """See `Fetcher.silent_s`."""
+        heard = [get.heard_at_s for race in self._races for get in race.gets if get.heard_at_s > get.began_s]
+        return time.monotonic() - max(heard, default=self._heard_at_s)
+
+    def quiet_s(self, flight: Flight) -> float:
+        """See `Fetcher.quiet_s`."""
+        now_s = time.monotonic()
+        gets = (get for race in self._races if race.flight is flight for get in race.flying)
+        return min((now_s - get.heard_at_s for get in gets), default=0.0)
 
     def _give(self, lane: Lane) -> None:
         if self._closed:
@@ -166,11 +183,14 @@ class Gets:
     def _look(self) -> None:
         """Send second GETs where the first are late, for whoever has waited longest first."""
         self._hedging.look(time.monotonic())
-        waited = [race for race in self._races if race.flight.waiting and not race.over.is_set()]
-        for race in sorted(waited, key=lambda race: race.flight.waiting_since_s or 0.0):
+        # Also those whose readers have given up: they would take up lanes for long.
+        wanted = [
+            race for race in self._races if race.flight.urgency is Urgency.DEMAND and not race.over.is_set()
+        ]
+        for race in sorted(wanted, key=lambda race: race.flight.waiting_since_s or math.inf):
             if trio.current_time() > race.flight.deadline_at_s:
                 self._end_if_silent(race)
-            elif self._late(race) and self._may_hedge(race):
+            elif race.flight.waiting and self._late(race) and self._may_hedge(race):
                 self._second(race)
 
     @property

@@ -35,6 +35,7 @@ from lazyfs.streaming.pool import Pool
 from lazyfs.streaming.retries import Retries
 from lazyfs.streaming.tower import Tower
 from lazyfs.streaming.traffic import Traffic
+from lazyfs.streaming.waits import Wait, Waits
 from lazyfs.streaming.warmer import Warmer
 from lazyfs.telemetry.metrics import (
     BLOBS_CHANGED,
@@ -91,7 +92,8 @@ class BlockLoader:
         self._pools = {Tier.DISK: Pool(), Tier.NETWORK: Pool()}
         self._flights: dict[BlockKey, Flight] = {}
         self._tower = Tower(limits.concurrency, blobs.grid.block_bytes, self._pools[Tier.NETWORK].stir_all)
-        self.traffic = Traffic(self._flights, self._pools, limits.concurrency)
+        self.waits = Waits(limits.read_deadline_s, fetcher)
+        self.traffic = Traffic(self._flights, self._pools, limits.concurrency, self.waits)
         self.breakers = fetcher.breakers
         self.breakers.up = self._host_is_up
         self._retries = Retries(limits.backoff, self.breakers, self._try_again, self._fail)
@@ -135,19 +137,20 @@ class BlockLoader:
         return self._wanted(key, urgency), new and urgency is Urgency.DEMAND
 
     def _wanted(self, key: BlockKey, urgency: Urgency) -> Flight:
-        """Return the flight a reader will wait for: whoever comes late still gets the whole deadline."""
+        """Return the flight a reader will wait for: it lives as long as any of its readers may wait."""
         flight = self._request(key, urgency)
         flight.deadline_at_s = trio.current_time() + self._limits.read_deadline_s
+        self._retries.hasten(flight)
         return flight
 
     def _stored(self, key: BlockKey) -> bool:
         return key.index != HEAD and key.inode not in self._torn and self._has(key)
 
-    async def load(self, key: BlockKey, stop: int) -> Block:
-        """Return the block once its bytes before `stop` are in memory.
+    async def load(self, key: BlockKey, stop: int, wait: Wait) -> Block:
+        """Return the block once its bytes before `stop` are in memory, to the reader whose wait that is.
 
         Raises:
-            LazyfsError: when it could not be had.
+            LazyfsError: when it could not be had, or not before the reader's deadline.
 
         """
         # It may have left memory between its landing and our turn: after every await, look again.
@@ -156,7 +159,7 @@ class BlockLoader:
             flight, _ = self.demand(key, stop, patient=patient)
             urgent = flight.urgency is Urgency.DEMAND
             with trio.move_on_after(math.inf if urgent else PATIENCE_S) as waiting:
-                await flight.reach(stop)
+                await self.waits.reach(wait, flight, stop)
             patient = not waiting.cancelled_caught
         return block
 
@@ -200,7 +203,7 @@ class BlockLoader:
         lanes = Lanes(
             self._fetcher,
             self._tower,
-            Desk(self._board, self._adopt_head, self._land, self._repair, self._trouble, self._hold),
+            Desk(self._board, self._prepare, self._land, self._repair, self._trouble, self._hold),
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._retries.run)
@@ -208,6 +211,14 @@ class BlockLoader:
             nursery.start_soon(lanes.run)
             nursery.start_soon(self._tower.run)
             nursery.start_soon(self._trim)
+
+    async def _prepare(self, flight: Flight) -> None:
+        """Get a flight ready that a lane has taken: what it may wait in trouble is counted from the first."""
+        if not flight.boarded:
+            flight.boarded = True
+            patience_s = self._limits.read_deadline_s
+            flight.deadline_at_s = max(flight.deadline_at_s, trio.current_time() + patience_s)
+        await self._adopt_head(flight)
 
     async def _adopt_head(self, flight: Flight) -> None:
         """Have a first block begin with what its blob's head holds, or is about to."""
@@ -287,7 +298,7 @@ class BlockLoader:
     def _unload(self, flight: Flight) -> None:
         """Take a flight's memory away, and what had landed in it."""
         if flight.block is not None:
-            flight.block, flight.adopted_bytes = None, 0
+            flight.emptied()
             self._memory.drop(flight.key)
 
     def _land(self, flight: Flight) -> None:
@@ -322,6 +333,8 @@ class BlockLoader:
             flight.repairing = True
         self._pools[Tier.DISK].queue.finish(flight.key)
         flight.tier, pool = Tier.NETWORK, self._pools[Tier.NETWORK]
+        flight.network_since_s = trio.current_time()
+        flight.deadline_at_s = flight.network_since_s + self._limits.read_deadline_s
         if flight.tainted:
             flight.tainted = False
             self._unload(flight)
@@ -340,6 +353,7 @@ class BlockLoader:
         error.__traceback__ = error.__context__ = error.__cause__ = None
         self._meter.add(ERRORS, label=error.kind())
         self.last_error = str(error)
+        flight.failed(error)
         if isinstance(error, SourceThrottled):
             self._heed(error, flight)
         delay_s = self._retries.delay_s(flight, error)

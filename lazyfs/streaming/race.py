@@ -76,6 +76,8 @@ class Get:
         self.block = block
         self.start = len(before)
         self.scope = trio.CancelScope()
+        self.heard_at_s = self.began_s = time.monotonic()
+        """When something came of it last, if only that the object comes nearer. Its thread writes it."""
         self.ended = self.thread_began = self.thread_over = self.counted = False
         self._before: memoryview | None = before
         self._before_bytes = lane.received_bytes
@@ -128,7 +130,7 @@ class Get:
     def _landed(self, count: int) -> None:
         if self.ended:
             raise SourceUnavailable("the request was given up")
-        flight = self.race.flight
+        flight, self.heard_at_s = self.race.flight, time.monotonic()
         self.block.filled_bytes = self.start + count
         self.trip.landed(time.monotonic(), count)
         if flight.block is not self.block:

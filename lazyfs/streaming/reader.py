@@ -42,16 +42,17 @@ class BlobReader:
         began_at_s = trio.current_time()
         cuts = [(BlockKey(inode, cut.index), cut) for cut in self._grid.cover(span)]
         tier, missed = Tier.MEMORY, False
-        # All demand first, then the hints, then the waiting: demand is ahead of read-ahead in the queue.
-        for key, cut in cuts:
-            if self._loader.peek(key, cut.stop) is None:
-                flight, new = self._loader.demand(key, cut.stop)
-                tier, missed = flight.tier, missed or new
-        self._read_ahead(inode, span, missed=missed)
-        pieces = []
-        for key, cut in cuts:
-            block = await self._loader.load(key, cut.stop)
-            pieces.append(block.cut(cut.start, cut.stop))
+        with self._loader.waits.begin(inode, span) as wait:
+            # All demand first, then the hints, then the waiting: demand is ahead of read-ahead in the queue.
+            for key, cut in cuts:
+                if self._loader.peek(key, cut.stop) is None:
+                    flight, new = self._loader.demand(key, cut.stop)
+                    tier, missed = flight.tier, missed or new
+            self._read_ahead(inode, span, missed=missed)
+            pieces = []
+            for key, cut in cuts:
+                block = await self._loader.load(key, cut.stop, wait)
+                pieces.append(block.cut(cut.start, cut.stop))
         self._meter.observe(READ_SECONDS, trio.current_time() - began_at_s, tier)
         return self._served(inode, span, pieces, tier)
 

@@ -15,8 +15,19 @@ from lazyfs.errors import LazyfsError, SourceThrottled, SourceUnavailable
 from lazyfs.streaming.breakers import Breakers
 from lazyfs.streaming.flight import Flight
 
+HASTE_S = 1.0
+"""A flight that a reader comes to wait for rests no longer than that, unless its source has named a time."""
 TICK_S, TICK_MAX_S = 0.05, 1.0
 """How soon held flights are looked at again; at the latest, for a reader may have come to wait."""
+
+
+class _Rest:
+    """A flight's rest. Its end may come nearer."""
+
+    def __init__(self, delay_s: float) -> None:
+        self.began_at_s = trio.current_time()
+        self.until_s = self.began_at_s + delay_s
+        self.scope = trio.CancelScope()
 
 
 class Retries:
@@ -36,6 +47,7 @@ class Retries:
         self._resting: dict[BlockKey, Flight] = {}
         self._held: dict[Flight, None] = {}
         """In the order in which they came: whoever has tried in vain is last."""
+        self._rests: dict[Flight, _Rest] = {}
         self._nursery: trio.Nursery | None = None
         self._some_held = trio.Event()
 
@@ -45,7 +57,7 @@ class Retries:
         delay_s = self._backoff.delay_s(flight.attempt, random.random(), hint_s)  # noqa: S311
         if flight.host in self._breakers.down:
             delay_s = 0.0  # it is the host's state that decides
-        in_time = trio.current_time() + delay_s < flight.deadline_at_s
+        in_time = trio.current_time() < flight.deadline_at_s
         return delay_s if error.retryable and in_time else None
 
     @property
@@ -62,7 +74,15 @@ class Retries:
             self._some_held.set()
             return
         assert self._nursery is not None
-        self._nursery.start_soon(self._rest, flight, delay_s)
+        self._rests[flight] = _Rest(delay_s)
+        self._nursery.start_soon(self._rest, flight)
+
+    def hasten(self, flight: Flight) -> None:
+        """Say that a reader has come to wait: it should not find that nobody has tried for it."""
+        rest = self._rests.get(flight)
+        if rest is not None and not isinstance(flight.last_error, SourceThrottled):
+            rest.until_s = min(rest.until_s, rest.began_at_s + HASTE_S)
+            rest.scope.deadline = min(rest.scope.deadline, rest.until_s)
 
     def take_one(self) -> Flight | None:
         """Return a flight whose memory others may have; it goes on resting without."""
@@ -99,9 +119,20 @@ class Retries:
                 self._return((waited or held)[0])
         return min(waits_s)
 
-    async def _rest(self, flight: Flight, delay_s: float) -> None:
-        await trio.sleep(delay_s)
-        self._return(flight)
+    async def _rest(self, flight: Flight) -> None:
+        """Keep a flight until its rest is over; fail it at its deadline if that comes before."""
+        rest = self._rests[flight]
+        while (now_s := trio.current_time()) < rest.until_s:
+            if now_s >= flight.deadline_at_s:
+                break
+            with trio.CancelScope(deadline=min(rest.until_s, flight.deadline_at_s)) as rest.scope:
+                await trio.sleep_forever()
+        del self._rests[flight]
+        if now_s < rest.until_s and flight.last_error is not None:
+            self._forget(flight)
+            self._fail(flight, flight.last_error)
+        else:
+            self._return(flight)
 
     def _return(self, flight: Flight) -> None:
         self._forget(flight)

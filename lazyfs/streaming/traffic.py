@@ -10,6 +10,7 @@ from lazyfs.core.concurrency import Concurrency
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.streaming.flight import Flight, Tier
 from lazyfs.streaming.pool import Pool
+from lazyfs.streaming.waits import Wait, Waits
 
 QUIET_S = 1.0
 """Who has read nothing for so long does something else."""
@@ -19,8 +20,13 @@ class Traffic:
     """A view of the loader's flights and pools."""
 
     def __init__(
-        self, flights: Mapping[BlockKey, Flight], pools: Mapping[Tier, Pool], concurrency: Concurrency
+        self,
+        flights: Mapping[BlockKey, Flight],
+        pools: Mapping[Tier, Pool],
+        concurrency: Concurrency,
+        waits: Waits,
     ) -> None:
+        self._waits = waits
         self._flights = flights
         self._pools = pools
         self._concurrency = concurrency
@@ -32,10 +38,9 @@ class Traffic:
         """How many connections speculation may use now."""
         return self._concurrency.limit
 
-    def oldest_wait(self) -> Flight | None:
-        """Return the flight a reader has waited for longest."""
-        waited = [flight for flight in list(self._flights.values()) if flight.waiting_since_s is not None]
-        return min(waited, key=lambda flight: flight.waiting_since_s or 0.0, default=None)
+    def oldest_wait(self) -> Wait | None:
+        """Return the wait of the reader who has waited longest."""
+        return self._waits.oldest()
 
     def resting(self) -> bool:
         """Tell whether nothing is on its way, and nobody reads: between two reads there may be no flight."""

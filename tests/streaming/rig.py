@@ -3,6 +3,7 @@
 The store is another dictionary, or with `disk` the real one.
 """
 
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import trio
 
 from lazyfs.cache.store import Store
 from lazyfs.core.backoff import Backoff
-from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
+from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, ByteRange, Grid
 from lazyfs.core.concurrency import Concurrency
 from lazyfs.core.ledger import Ledger
 from lazyfs.core.plan import Planner, Policy
@@ -53,6 +54,13 @@ class FakeFetcher:
         self.order: list[BlockKey] = []
         self.flying = self.flying_max = 0
         self.heads_cost_all = False
+        self.heard_at_s = -math.inf
+
+    def silent_s(self) -> float:
+        return trio.current_time() - self.heard_at_s
+
+    def quiet_s(self, _flight: Flight) -> float:
+        return 0.0
 
     async def run(self) -> None:
         await trio.sleep_forever()
@@ -72,6 +80,7 @@ class FakeFetcher:
         start = max(flight.key.index, 0) * BLOCK
         flight.block.pages[:stop] = self._contents[flight.key.inode][start : start + stop]
         flight.block.filled_bytes = stop
+        self.heard_at_s = trio.current_time()
         flight.wake()
 
     async def from_disk(self, flight: Flight, _limiter: object) -> None:
@@ -160,8 +169,10 @@ class Rig:
 
     async def read(self, inode: int, index: int, stop: int | None = None) -> bytes:
         key = BlockKey(inode, index)
-        block = await self.loader.load(key, stop or min(BLOCK, len(self.contents[inode]) - index * BLOCK))
-        return bytes(block.cut(0, stop or block.size_bytes))
+        stop = stop or min(BLOCK, len(self.contents[inode]) - index * BLOCK)
+        with self.loader.waits.begin(inode, ByteRange(index * BLOCK, index * BLOCK + stop)) as wait:
+            block = await self.loader.load(key, stop, wait)
+        return bytes(block.cut(0, stop))
 
     def expected(self, inode: int, index: int) -> bytes:
         return self.contents[inode][index * BLOCK : (index + 1) * BLOCK]

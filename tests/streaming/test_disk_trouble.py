@@ -6,7 +6,7 @@ import time
 import pytest
 import trio
 
-from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, Grid
+from lazyfs.core.blob import PAGE_BYTES, BlobRef, BlockKey, ByteRange, Grid
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.location import Location
 from lazyfs.core.plan import Policy
@@ -140,7 +140,8 @@ async def test_the_memory_of_a_tainted_block_is_not_that_of_the_block_that_is_fe
 
     rig.fetcher.disk = hang
     async with rig.running():
-        block = await rig.loader.load(BlockKey(A, 0), BLOCK)
+        with rig.loader.waits.begin(A, ByteRange(0, BLOCK)) as wait:
+            block = await rig.loader.load(BlockKey(A, 0), BLOCK, wait)
         held[0][:] = b"\xee" * len(held[0])  # the thread that was left behind
 
         assert rig.expected(A, 0) == bytes(block.cut(0, BLOCK))

@@ -314,14 +314,16 @@ async def test_there_are_no_more_than_a_few_per_cent(rig, server, monkeypatch):
     assert (0, 0) == hedges(rig)
 
 
-async def test_past_the_deadline_of_a_reader_a_silent_request_is_given_up(rig, server, monkeypatch):
+@pytest.mark.parametrize("waits", [True, False])
+async def test_past_the_deadline_of_a_reader_a_silent_request_is_given_up(rig, server, monkeypatch, waits):
     monkeypatch.setattr(Hedging, "take", lambda _self: False)
     async with rig.running():
         server.script = [SLOW]
         flight = rig.flight(20)
         flight.deadline_at_s = trio.current_time() + 0.2
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(flight.reach, BLOCK)
+            if waits:  # otherwise it has gone already
+                nursery.start_soon(flight.reach, BLOCK)
             await trio.testing.wait_all_tasks_blocked()
             began_s = time.monotonic()
             with pytest.raises(SourceUnavailable, match="deadline"):

@@ -119,7 +119,7 @@ async def test_a_reader_gets_the_front_of_a_block_before_the_rest_has_come(conte
 
         nursery.start_soon(rig.read, A, 0, BLOCK // 2 + 1)
         await wait_all_tasks_blocked()
-        assert 1 == rig.loader.traffic.oldest_wait().waiting
+        assert 1 == rig.loader.traffic.oldest_wait().flight.waiting
         rest.set()
         assert rig.expected(A, 0) == await rig.read(A, 0)
 
@@ -230,11 +230,12 @@ async def test_the_oldest_wait_is_told_and_gone_when_it_is_over(contents):
         nursery.start_soon(rig.read, A, 1)
         await wait_all_tasks_blocked()
 
-        wait = rig.loader.traffic.oldest_wait()
-        assert (BlockKey(A, 0), Tier.NETWORK) == (wait.key, wait.tier)
+        flight = rig.loader.traffic.oldest_wait().flight
+        assert (BlockKey(A, 0), Tier.NETWORK) == (flight.key, flight.tier)
 
         go.set()
         await rig.read(A, 1)
+        await wait_all_tasks_blocked()
         assert rig.loader.traffic.oldest_wait() is None
 
 

@@ -30,13 +30,13 @@ from lazyfs.core.blob import HEAD, PAGE_BYTES, BlockKey, ByteRange
 from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.manifest import build
 from lazyfs.core.plan import Policy
+from lazyfs.core.repeats import REPEAT_S
 from lazyfs.errors import AccessDenied, BlobChanged, LazyfsError, SourceThrottled, SourceUnavailable
 from tests.faults.pattern import Pattern
 from tests.streaming.looping import Looping
 from tests.streaming.rig import BLOCK, GRID, Rig, refs_of
 
-DEADLINE_S, DELAY_S_MAX = 60.0, 10.0
-"""A retry that would come after the deadline is not waited for."""
+DEADLINE_S, ROUNDING_S = 60.0, 1e-6
 SIZES = {16: 4 * BLOCK + 100, 17: 3 * BLOCK, 18: PAGE_BYTES + 1}
 CONTENTS = {inode: bytes(Pattern(inode, size)[:]) for inode, size in SIZES.items()}
 
@@ -83,6 +83,7 @@ class Loading(RuleBasedStateMachine):
         self.flying: Counter[BlockKey] = Counter()
         self.reads: list[Read] = []
         self.faults: list[str] = []
+        self.failed: list[tuple[int, ByteRange, float]] = []
 
     @initialize(
         policy=st.sampled_from(Policy),
@@ -176,11 +177,22 @@ class Loading(RuleBasedStateMachine):
     def _explained(self, read: Read, error: LazyfsError) -> bool:
         """Tell whether this is an error that this read may end with."""
         if isinstance(error, SourceUnavailable):
-            return trio.current_time() - read.began_at_s >= DEADLINE_S - DELAY_S_MAX
+            self.failed.append((read.inode, read.span, trio.current_time()))
+            waited_s = trio.current_time() - read.began_at_s
+            return waited_s >= DEADLINE_S - ROUNDING_S or self._repeats(read)
         if isinstance(error, BlobChanged):
             return read.inode in self.changed
         met = {kind for kind, key in self.met[read.before :] if key in read.keys}
         return type(error) in {KINDS[kind] for kind in met if kind in KINDS}
+
+    def _repeats(self, read: Read) -> bool:
+        """Tell whether the kernel would have sent this read, too, for the reader of one that had failed."""
+        return any(
+            inode == read.inode
+            and 0 <= read.began_at_s - at_s <= REPEAT_S
+            and max(span.start, read.span.start) < min(span.stop, read.span.stop)
+            for inode, span, at_s in self.failed
+        )
 
     def _expect(self, holds: bool, otherwise: str) -> None:
         """Note what must not be, for `nothing_wrong_was_seen`: here an exception would end in the loop."""

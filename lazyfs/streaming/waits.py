@@ -1,0 +1,109 @@
+"""Readers that wait: how long each bears trouble with its source, and what it is told then.
+
+The deadline is a reader's, not a block's or a flight's: it runs from the READ until the bytes are there,
+whichever flights they come by, and through the kernel's own repeats (`core.repeats`). Past it a reader is
+told what is wrong as soon as something is: while bytes come it waits on, for a slow link is no trouble.
+"""
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from lazyfs.core.blob import ByteRange
+from lazyfs.core.repeats import Repeats
+from lazyfs.errors import LazyfsError, SourceUnavailable
+from lazyfs.streaming.fetcher import Fetcher
+from lazyfs.streaming.flight import Flight, Tier
+from lazyfs.streaming.gets import SILENT_S
+
+LOOK_S = 0.1
+"""A wait is judged so long after its deadline, and then as often: what has come while this process was
+stopped must be heard of first."""
+REPEATED_S = 0.3
+"""How long a read waits that the kernel repeats: long enough for one more try."""
+
+
+class Wait:
+    """One READ that waits for its bytes."""
+
+    def __init__(self, patience_s: float, since_s: float | None) -> None:
+        """`since_s`: when its reader began to wait, by `time.monotonic()`, if that was before."""
+        self.began_at_s = trio.current_time()
+        self.patience_s = patience_s
+        self.since_s = time.monotonic() if since_s is None else since_s
+        self.flight: Flight | None = None
+        """What it waits for now."""
+
+    @property
+    def waited_s(self) -> float:
+        """How long its reader has waited. Any thread may ask."""
+        return time.monotonic() - self.since_s
+
+    def due_at_s(self, flight: Flight) -> float:
+        """Return from when on trouble with a flight is its reader's; that with a disk is not the source's."""
+        return max(self.began_at_s, flight.network_since_s) + self.patience_s
+
+
+class Waits:
+    """All of them."""
+
+    def __init__(self, patience_s: float, fetcher: Fetcher) -> None:
+        self._patience_s = patience_s
+        self._fetcher = fetcher
+        self._repeats = Repeats()
+        self._open: dict[Wait, None] = {}
+
+    @contextmanager
+    def begin(self, inode: int, span: ByteRange) -> Iterator[Wait]:
+        """Give the wait of a READ for the length of the block."""
+        since_s = self._repeats.since_s(inode, span, trio.current_time())
+        wait = Wait(self._patience_s if since_s is None else min(REPEATED_S, self._patience_s), since_s)
+        self._open[wait] = None
+        try:
+            yield wait
+        except LazyfsError as error:
+            # A repeat that fails is none to begin with: who goes on asking waits anew in the end.
+            if error.retryable and since_s is None:
+                self._repeats.failed(inode, span, wait.since_s, trio.current_time())
+            raise
+        finally:
+            del self._open[wait]
+
+    def oldest(self) -> Wait | None:
+        """Return the wait of the reader who has waited longest. Any thread may ask."""
+        return min(list(self._open), key=lambda wait: wait.since_s, default=None)
+
+    async def reach(self, wait: Wait, flight: Flight, stop: int) -> None:
+        """Wait until the flight's block has its bytes before `stop`.
+
+        Raises:
+            LazyfsError: when the flight failed, or past the wait's deadline what is wrong with it.
+
+        """
+        wait.flight = flight
+        while True:
+            with trio.move_on_at(max(wait.due_at_s(flight), trio.current_time()) + LOOK_S):
+                await flight.reach(stop)
+                return
+            error = self._trouble(wait, flight)
+            if error is not None:
+                raise error
+
+    def _trouble(self, wait: Wait, flight: Flight) -> LazyfsError | None:
+        """Return what is wrong, past the deadline; None while bytes come, or it is not the source's fault."""
+        waited_s = trio.current_time() - wait.due_at_s(flight) + wait.patience_s
+        if waited_s < wait.patience_s or flight.tier is Tier.DISK or flight.of_a_file:
+            return None
+        if flight.failing is not None:
+            # A copy each: raising one object in several tasks would mix their tracebacks.
+            return copy.copy(flight.failing)
+        if flight.host in self._fetcher.breakers.down:
+            return SourceUnavailable(self._fetcher.breakers.reason(flight.host))
+        if self._fetcher.silent_s() >= waited_s:
+            return SourceUnavailable(f"nothing has come from the source for {waited_s:.0f} s")
+        if self._fetcher.quiet_s(flight) > min(SILENT_S, wait.patience_s):
+            return SourceUnavailable(f"no answer from {flight.host} within the deadline")
+        return None
