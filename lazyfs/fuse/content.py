@@ -20,7 +20,7 @@ class Reader(Protocol):
         """Return the bytes if they are in memory."""
         ...
 
-    def read(self, inode: int, span: ByteRange) -> Awaitable[memoryview | bytes]:
+    def read(self, inode: int, span: ByteRange, since_s: float | None) -> Awaitable[memoryview | bytes]:
         """Return the bytes once they are."""
         ...
 
@@ -49,14 +49,16 @@ class Content:
         span = self._span(inode, offset, size)
         return self._reader.read_now(inode, span) if span.size_bytes else b""
 
-    async def read_later(self, inode: int, offset: int, size: int) -> memoryview | bytes:
-        """Return the same, once it is there.
+    async def read_later(
+        self, inode: int, offset: int, size: int, since_s: float | None
+    ) -> memoryview | bytes:
+        """Return the same, once it is there, to a reader who waits since then if not from now on.
 
         Raises:
             LazyfsError: when they cannot be had.
 
         """
-        return await self._reader.read(inode, self._span(inode, offset, size))
+        return await self._reader.read(inode, self._span(inode, offset, size), since_s)
 
     def _span(self, inode: int, offset: int, size: int) -> ByteRange:
         blob = self._blobs.get(inode)

@@ -16,7 +16,8 @@ import errno
 import math
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,33 +39,45 @@ SIGKILL_BIT = 1 << 8
 WATCH_S = 0.2
 DRAIN_S, DRAIN_TICK_S = 5.0, 0.01
 """How long a courier that is relieved goes on answering what it has taken."""
+WAITS_MAX = 1000
+"""So many reads that wait are told of, the oldest first: a message is not endless."""
 UNSEEN_PATIENCE_S = 10.0
 """So long an interrupted read goes on waiting when nobody can tell whether its caller is being killed."""
 
 ReadNow = Callable[[int, int, int], memoryview | bytes | None]
 """Inode, offset, size -> the bytes if they are in memory; None if it takes waiting. Raises `LazyfsError`."""
-ReadLater = Callable[[int, int, int], Awaitable[memoryview | bytes]]
+ReadLater = Callable[[int, int, int, float | None], Awaitable[memoryview | bytes]]
+"""The same, and since when its reader waits (`time.monotonic()`), if somebody else has let it wait before."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
     """The kernel's INIT message, and whom to give the reply to; requests are taken when that returns.
 
-    `agree` returns where workers that are gone have left requests (`intake`).
+    `agree` returns where workers that are gone have left requests (`intake`); `waits` are those that one of
+    them was still to answer: `unique`, and since when (`Courier.waits`).
     """
 
     init: bytes
     agree: Callable[[bytes], Awaitable[Iterable[int]]]
     intake: Intake = field(default_factory=Intake)
+    waits: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Waiting:
-    """A read that waits for its bytes; `thread` is its caller."""
+    """A read that waits for its bytes; `thread` is its caller, `inherited_s` since when of another worker."""
 
     unique: int
     thread: int
+    inherited_s: float | None
+    began_s: float = field(default_factory=time.monotonic)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    @property
+    def since_s(self) -> float:
+        """Since when its reader waits."""
+        return self.began_s if self.inherited_s is None else self.inherited_s
 
 
 class Courier:
@@ -130,6 +143,12 @@ class Courier:
     def drain(self) -> None:
         """Take no more requests, answer those that were taken, and end. Somebody else takes over."""
         self._taking.cancel()
+
+    @property
+    def waits(self) -> dict[int, float]:
+        """The reads that wait, and since when, by `time.monotonic()`: what one that takes over must know."""
+        waiting = sorted(self._waiting.values(), key=lambda read: read.since_s)[:WAITS_MAX]
+        return {wire.first_unique(read.unique): read.since_s for read in waiting}
 
     async def _answer_the_rest(self) -> None:
         with trio.move_on_after(DRAIN_S):
@@ -218,14 +237,17 @@ class Courier:
         if content is not None:
             self._sender.send([wire.reply_header(unique, len(content)), content])
         else:
-            waiting = self._waiting[unique] = _Waiting(unique, head.pid)
+            inherited_s = self._handshake.waits.get(wire.first_unique(unique))
+            waiting = self._waiting[unique] = _Waiting(unique, head.pid, inherited_s)
             nursery.start_soon(self._wait_and_read, waiting, wanted)
 
     async def _wait_and_read(self, waiting: "_Waiting", wanted: wire.ReadRequest) -> None:
         unique = waiting.unique
         try:
             with waiting.scope:
-                content = await self._read_later(wanted.handle, wanted.offset, wanted.size)
+                content = await self._read_later(
+                    wanted.handle, wanted.offset, wanted.size, waiting.inherited_s
+                )
                 self._sender.send([wire.reply_header(unique, len(content)), content])
         except Exception as error:  # noqa: BLE001 - as above
             self._refuse(unique, error)

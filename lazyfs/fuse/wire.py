@@ -37,6 +37,8 @@ _INIT_IN = struct.Struct("=IIIII")
 _INIT_EXT, _HAS_RESEND = 1 << 30, 1 << (39 - 32)
 """FUSE_INIT_EXT says that there are flags2; FUSE_HAS_RESEND is the 40th flag."""
 _NOTIFY_RESEND = 7
+_RESENT = 1 << 63
+"""Set in the `unique` of a request that is sent again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ def request(message: memoryview) -> Request:
     """Read the head of a request."""
     _, opcode, unique, _, _, _, pid, _, _ = _IN_HEADER.unpack_from(message)
     return Request(opcode, unique, pid)
+
+
+def first_unique(unique: int) -> int:
+    """Return what a request was called when it was sent first."""
+    return unique & ~_RESENT
 
 
 def read_request(message: memoryview) -> ReadRequest:

@@ -104,7 +104,8 @@ class _Service:
             return self._left
 
         intake = RememberingIntake(table[0], message.fields["region"]) if table else Intake()
-        handshake = Handshake(bytes.fromhex(message.fields["init"]), agree, intake)
+        waits = {int(unique): since_s for unique, since_s in message.fields.get("waits", {}).items()}
+        handshake = Handshake(bytes.fromhex(message.fields["init"]), agree, intake, waits)
         reads = content.read_now, content.read_later
         courier = self._courier = Courier(fd, handshake, parts.operations, *reads, parts.meter)
         drained = await courier.run()
@@ -128,7 +129,10 @@ class _Service:
     async def _beat(self) -> None:
         """Tell the supervisor that this loop still runs. One that is stopped for a while hears some of it."""
         while True:
-            self._control.send(Kind.BEAT, self._parts.reporter.progress())
+            # What has only to wait for its turn, or for a worker that hangs, is no trouble of its source.
+            troubled = self._courier is not None and self._parts.loader.waits.in_trouble
+            waits = self._courier.waits if self._courier is not None and troubled else {}
+            self._control.send(Kind.BEAT, {**self._parts.reporter.progress(), "waits": waits})
             await trio.sleep(BEAT_S)
 
     def _become_ready(self, found: dict[str, Any], nursery: trio.Nursery) -> None:

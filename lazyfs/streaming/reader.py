@@ -30,10 +30,11 @@ class BlobReader:
         self._read_ahead(inode, span, missed=False)
         return self._served(inode, span, pieces, Tier.MEMORY)
 
-    async def read(self, inode: int, span: ByteRange) -> memoryview | bytes:
+    async def read(self, inode: int, span: ByteRange, since_s: float | None = None) -> memoryview | bytes:
         """Return the bytes of `span`, which lies within the blob.
 
-        A span within one block is a view, without a copy.
+        A span within one block is a view, without a copy. `since_s` is when the reader began to wait, by
+        `time.monotonic()`, if another process has let it wait before.
 
         Raises:
             LazyfsError: when a block could not be had; its `errno` is for the reader.
@@ -42,7 +43,7 @@ class BlobReader:
         began_at_s = trio.current_time()
         cuts = [(BlockKey(inode, cut.index), cut) for cut in self._grid.cover(span)]
         tier, missed = Tier.MEMORY, False
-        with self._loader.waits.begin(inode, span) as wait:
+        with self._loader.waits.begin(inode, span, since_s) as wait:
             # All demand first, then the hints, then the waiting: demand is ahead of read-ahead in the queue.
             for key, cut in cuts:
                 if self._loader.peek(key, cut.stop) is None:

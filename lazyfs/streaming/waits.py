@@ -22,6 +22,8 @@ from lazyfs.streaming.gets import SILENT_S
 LOOK_S = 0.1
 """A wait is judged so long after its deadline, and then as often: what has come while this process was
 stopped must be heard of first."""
+INHERITED_S = 1.0
+"""How long a reader waits at least whom another process has let wait: until its source is connected here."""
 REPEATED_S = 0.3
 """How long a read waits that the kernel repeats: long enough for one more try."""
 
@@ -57,10 +59,17 @@ class Waits:
         self._open: dict[Wait, None] = {}
 
     @contextmanager
-    def begin(self, inode: int, span: ByteRange) -> Iterator[Wait]:
-        """Give the wait of a READ for the length of the block."""
+    def begin(self, inode: int, span: ByteRange, inherited_s: float | None = None) -> Iterator[Wait]:
+        """Give the wait of a READ for the length of the block.
+
+        `inherited_s` is since when its reader waits, by `time.monotonic()`, if that was before.
+        """
         since_s = self._repeats.since_s(inode, span, trio.current_time())
-        wait = Wait(self._patience_s if since_s is None else min(REPEATED_S, self._patience_s), since_s)
+        patience_s = self._patience_s if since_s is None else 0.0
+        if since_s is None and inherited_s is not None:
+            patience_s -= time.monotonic() - inherited_s
+        least_s = min(REPEATED_S if inherited_s is None else INHERITED_S, self._patience_s)
+        wait = Wait(max(least_s, patience_s), inherited_s if since_s is None else since_s)
         self._open[wait] = None
         try:
             yield wait
@@ -75,6 +84,17 @@ class Waits:
     def oldest(self) -> Wait | None:
         """Return the wait of the reader who has waited longest. Any thread may ask."""
         return min(list(self._open), key=lambda wait: wait.since_s, default=None)
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether a reader waits because something is wrong, and not only for its turn."""
+        now_s = trio.current_time()
+        waited = [(wait.flight, now_s - wait.began_at_s) for wait in self._open if wait.flight is not None]
+        return any(
+            self._wrong(flight, waited_s, waited_s) is not None
+            for flight, waited_s in waited
+            if waited_s > SILENT_S
+        )
 
     async def reach(self, wait: Wait, flight: Flight, stop: int) -> None:
         """Wait until the flight's block has its bytes before `stop`.
@@ -95,7 +115,11 @@ class Waits:
     def _trouble(self, wait: Wait, flight: Flight) -> LazyfsError | None:
         """Return what is wrong, past the deadline; None while bytes come, or it is not the source's fault."""
         waited_s = trio.current_time() - wait.due_at_s(flight) + wait.patience_s
-        if waited_s < wait.patience_s or flight.tier is Tier.DISK or flight.of_a_file:
+        return None if waited_s < wait.patience_s else self._wrong(flight, waited_s, wait.patience_s)
+
+    def _wrong(self, flight: Flight, waited_s: float, patience_s: float) -> LazyfsError | None:
+        """Return what is wrong with a flight that was waited for so long."""
+        if flight.tier is Tier.DISK or flight.of_a_file:
             return None
         if flight.failing is not None:
             # A copy each: raising one object in several tasks would mix their tracebacks.
@@ -104,6 +128,6 @@ class Waits:
             return SourceUnavailable(self._fetcher.breakers.reason(flight.host))
         if self._fetcher.silent_s() >= waited_s:
             return SourceUnavailable(f"nothing has come from the source for {waited_s:.0f} s")
-        if self._fetcher.quiet_s(flight) > min(SILENT_S, wait.patience_s):
+        if self._fetcher.quiet_s(flight) > min(SILENT_S, patience_s):
             return SourceUnavailable(f"no answer from {flight.host} within the deadline")
         return None

@@ -8,7 +8,7 @@ one that is gone has left), `access` (other credentials from now on), `drain` (a
 what you have, then end), `end`.
 
 From the worker: `prepared`, `failed` (why it cannot serve), `reply` (to INIT), `serving`, `ready` (with its
-status), `beat` (a few times a second: its loop runs, and so much of the model is here), `drained`,
+status), `beat` (a few times a second: its loop runs, so much of the model is here, and who waits), `drained`,
 `unmounted`.
 """
 

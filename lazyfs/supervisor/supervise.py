@@ -77,6 +77,8 @@ class Supervisor:
         self._proven = taken_over
         """Whether the directory has answered."""
         self._served_at_s = self._looked_at_s = time.monotonic()
+        self._waits: dict[str, float] = {}
+        """The reads that waited when a worker last said so, and since when: it may not answer them."""
         self._renewing = False
         """Whether somebody has asked for the version that is installed now."""
         self._over = False
@@ -147,6 +149,8 @@ class Supervisor:
             worker.heard_at_s = time.monotonic()
             if message.kind == Kind.BEAT:
                 self._holding.progressed(message.fields)
+                if worker is self._crew.serving:
+                    self._waits = message.fields.get("waits", {})
             self._hear(worker, message)
 
     def _hear(self, worker: Worker, message: Message) -> None:
@@ -180,7 +184,7 @@ class Supervisor:
         """Give a worker the descriptor and INIT; before the first one, mount."""
         if self._session is None:
             self._session = self._holding.open()
-        said = {"init": self._session.init.hex(), "region": worker.region}
+        said = {"init": self._session.init.hex(), "region": worker.region, "waits": self._waits}
         fds = self._session.channel.fd, self._holding.table
         worker.control.send(Kind.SERVE, said, tuple(fd for fd in fds if fd is not None))
         worker.enter(Stage.JOINING)

@@ -180,3 +180,19 @@ def test_whatever_is_read_the_error_comes_at_the_deadline_and_not_twice_as_late(
     assert [1, 1, 1, 1, -signal.SIGBUS, -signal.SIGBUS] == [reader.returncode for reader in readers]
     assert all(DEADLINE_S <= seconds < 2 * DEADLINE_S for seconds in took_s.values()), took_s
     assert oldest_s >= DEADLINE_S
+
+
+def test_a_worker_that_dies_meanwhile_does_not_begin_the_deadline_anew(bucket, mnt, cache_dir):
+    options = ("--block-size", BLOCK, "--policy", "demand", "--read-deadline", 2 * DEADLINE_S)
+    with (
+        mounted(bucket.address, mnt, "--cache-dir", cache_dir, *options) as mount,
+        ThreadPoolExecutor(1) as readers,
+    ):
+        bucket.close()
+        began_s = time.monotonic()
+        reading = readers.submit((mnt / NAME).read_bytes)
+        mount.wait_for(lambda status: status["oldest_wait_s"] > DEADLINE_S)
+        os.kill(mount.worker, signal.SIGKILL)
+
+        assert errno.EIO == reading.exception(60).errno
+        assert 2 * DEADLINE_S <= time.monotonic() - began_s < 3 * DEADLINE_S

@@ -63,3 +63,7 @@ def test_the_reply_to_init_gets_room_and_no_unkillable_reads_and_keeps_everythin
 
 def test_an_error_in_reply_to_init_stays_as_it_is():
     assert wire.error_reply(5, errno.EPROTO) == wire.adjust_init(wire.error_reply(5, errno.EPROTO), 1024)
+
+
+def test_a_request_that_is_sent_again_is_known_by_its_first_name():
+    assert 42 == wire.first_unique(42) == wire.first_unique(1 << 63 | 42)

@@ -1,5 +1,7 @@
 """The deadline is a reader's: whatever it reads, whoever reads beside it, however often the kernel asks."""
 
+import time
+
 import pytest
 import trio
 
@@ -8,7 +10,7 @@ from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.repeats import REPEAT_S
 from lazyfs.errors import AccessDenied, BlockUnreadable, SourceThrottled, SourceUnavailable
 from lazyfs.streaming.lanes import DEMAND_LANES
-from lazyfs.streaming.waits import LOOK_S, REPEATED_S
+from lazyfs.streaming.waits import INHERITED_S, LOOK_S, REPEATED_S
 from tests.streaming.rig import BLOCK, Rig
 
 A, B = 16, 17
@@ -239,3 +241,38 @@ async def test_what_waits_long_for_its_turn_is_not_given_up_at_its_first_trouble
 
     assert troubled[0] > D
     assert not gave_up
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "expected_s"), [(4.0, D - 4.0), (D - 0.1, INHERITED_S), (99.0, INHERITED_S)]
+)
+async def test_a_worker_that_takes_over_goes_on_with_the_wait(rig, mock_clock, waited_s, expected_s):
+    rig.fetcher.network = away
+    async with rig.running():
+        began_s = trio.current_time()
+        with pytest.raises(SourceUnavailable):
+            await rig.reader.read(A, ByteRange(0, BLOCK), time.monotonic() - waited_s)
+
+        assert expected_s == pytest.approx(trio.current_time() - began_s, abs=IN_TIME)
+
+
+async def test_only_who_waits_because_something_is_wrong_is_in_trouble(rig, mock_clock):
+    lane = trio.Lock()
+
+    async def one_by_one(flight):
+        async with lane:
+            await trio.sleep(0.5)
+
+    rig.fetcher.network = one_by_one
+    async with rig.running(), trio.open_nursery() as readers:
+        for index in range(8):
+            readers.start_soon(rig.read, A, index)
+        await trio.sleep(2.0)
+        assert not rig.loader.waits.in_trouble
+
+    rig = Rig(rig.contents, deadline_s=D)
+    rig.fetcher.network = away
+    async with rig.running() as nursery:
+        nursery.start_soon(fails, rig)
+        await trio.sleep(2.0)
+        assert rig.loader.waits.in_trouble
