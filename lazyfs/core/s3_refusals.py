@@ -24,7 +24,7 @@ class Passing(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class S3Refusal:
     """What an error document says."""
 
     code: str = ""
@@ -70,11 +70,11 @@ _CODE = r"[A-Za-z0-9.]{1,64}"
 _REGION = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 
 
-def parse(document: str) -> Refusal:
+def parse(document: str) -> S3Refusal:
     """Return what an S3 error document says; nothing of one that is none."""
     said = dict(reversed(re.findall(_ELEMENT, document)))  # the first of each counts
     code, region = said.get("Code", "").strip(), said.get("Region", "").strip()
     if re.fullmatch(_CODE, code) is None:
-        return Refusal()
+        return S3Refusal()
     message = " ".join(said.get("Message", "").split())
-    return Refusal(code, message, region if re.fullmatch(_REGION, region) else "")
+    return S3Refusal(code, message, region if re.fullmatch(_REGION, region) else "")

@@ -22,7 +22,7 @@ from lazyfs.core.publication import CONTENT_BYTES_MAX, Published, Unmet, same_ob
 from lazyfs.errors import AccessDenied, LazyfsError, SourceMissing, UsageError
 from lazyfs.sources.base import Access
 from lazyfs.sources.publications import apart, with_publication
-from lazyfs.sources.s3_bucket import Bucket
+from lazyfs.sources.s3_bucket import S3Bucket
 from lazyfs.sources.s3_errors import incomplete
 from lazyfs.sources.s3_listing import entries, modified_ns
 from lazyfs.sources.s3_place import place_at
@@ -74,7 +74,7 @@ class S3Source:
         self._key = prefix
         self._prefix = prefix if not prefix or prefix.endswith("/") else f"{prefix}/"
         self._version_id = version_id
-        self.bucket = Bucket(bucket, access)
+        self.bucket = S3Bucket(bucket, access)
         self._place: str | None = None
         self._unmet = Unmet()
         self._given: dict[str, tuple[float, Location]] = {}

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError, InvalidRegionError
 
-from lazyfs.core.s3_refusals import Passing, Refusal
+from lazyfs.core.s3_refusals import Passing, S3Refusal
 from lazyfs.errors import LazyfsError
 from lazyfs.sources.base import Access
 from lazyfs.sources.s3_errors import BOTOCORE_RAISES, refusal_of, translate, unreadable
 from lazyfs.sources.s3_place import older_place, place_of
-from lazyfs.sources.s3_session import Session, signed_for
+from lazyfs.sources.s3_session import S3Session, signed_for
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -25,12 +25,12 @@ _RENEWABLE = {"InvalidAccessKeyId", "InvalidToken"}
 """Besides those that have expired: keys that were replaced in the file they had been read from."""
 
 
-def _outdated(refusal: Refusal) -> bool:
+def _outdated(refusal: S3Refusal) -> bool:
     """Tell whether other credentials would do."""
     return refusal.passing is Passing.EXPIRED or refusal.code in _RENEWABLE
 
 
-class Bucket:
+class S3Bucket:
     """Asks by botocore, and signs for others to ask. Safe to call from several threads at once."""
 
     def __init__(self, name: str, access: Access) -> None:
@@ -47,7 +47,7 @@ class Bucket:
         self._sending = threading.local()
         """For which region the last request of a thread was signed."""
         with self.translated():
-            self._session = Session(access)
+            self._session = S3Session(access)
             self._client = self._made()
         self._prober: S3Client | None = None
         """The client that asks why others were refused, once there was need of it."""

@@ -9,7 +9,7 @@ from botocore import exceptions as aws
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import NameResolutionError
 
-from lazyfs.core.s3_refusals import Passing, Refusal
+from lazyfs.core.s3_refusals import Passing, S3Refusal
 from lazyfs.errors import (
     AccessDenied,
     BadResponse,
@@ -91,11 +91,11 @@ def required(answer: Mapping[str, Any], name: str, what: str) -> Any:
     return found
 
 
-def refusal_of(response: Any) -> Refusal:
+def refusal_of(response: Any) -> S3Refusal:
     """Return what an answer refuses, as botocore has read it; an empty one of an answer that does not."""
     said: Any = response.get("Error") or {}
     message = " ".join(str(said.get("Message") or "").split())
-    return Refusal(str(said.get("Code") or ""), message, str(said.get("Region") or ""))
+    return S3Refusal(str(said.get("Code") or ""), message, str(said.get("Region") or ""))
 
 
 def translate(error: Exception, bucket: str) -> LazyfsError:
@@ -142,7 +142,9 @@ def _credentials(error: Exception, _bucket: str) -> LazyfsError:
             "there are no AWS credentials",
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use --anonymous for a public bucket",
         )
-    return AccessDenied(f"AWS credentials: {one_line(error)}", "correct the AWS configuration")
+    return AccessDenied(
+        f"AWS credentials: {one_line(error)}", "correct AWS_PROFILE, or the profile in ~/.aws/config"
+    )
 
 
 def _unreachable(error: Exception, _bucket: str) -> LazyfsError:
@@ -195,10 +197,7 @@ _RAISED: tuple[tuple[tuple[type[Exception], ...], Callable[[Exception, str], Laz
         (
             aws.NoCredentialsError,
             aws.PartialCredentialsError,
-            aws.CredentialRetrievalError,
             aws.ProfileNotFound,
-            aws.TokenRetrievalError,
-            aws.SSOError,
             aws.ConfigParseError,
             aws.ConfigNotFound,
         ),

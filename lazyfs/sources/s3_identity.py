@@ -5,6 +5,7 @@ clients of its own. Whatever goes wrong there is about the identity and not abou
 apart here, at the one place where both botocore's clients and our code get credentials from.
 """
 
+import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -50,7 +51,7 @@ _UNKNOWN = {
 """What STS and SSO answer to a token or a key that they do not know, or no longer."""
 
 
-class Identity:
+class AwsIdentity:
     """Credentials for botocore's clients; says in our words why there are none."""
 
     def __init__(self, issued: Any) -> None:
@@ -92,13 +93,13 @@ class Identity:
         return good_s
 
 
-class Chain:
+class CredentialChain:
     """botocore's chain of providers; credentials of no other come from it."""
 
     def __init__(self, resolver: Any) -> None:
         self._resolver = resolver
 
-    def load_credentials(self) -> Identity | None:
+    def load_credentials(self) -> AwsIdentity | None:
         """Return the first credentials there are; None when there are none.
 
         Raises:
@@ -107,7 +108,7 @@ class Chain:
         """
         with explained(renewing=False):
             found = self._resolver.load_credentials()
-        return None if found is None else Identity(found)
+        return None if found is None else AwsIdentity(found)
 
 
 @contextmanager
@@ -144,7 +145,7 @@ class _Trouble(NamedTuple):
 _TROUBLES = (
     _Trouble((aws.SSOError, aws.TokenRetrievalError), CredentialsExpired, "AWS credentials: {}", _SIGN_IN),
     _Trouble(
-        (EOFError,), AccessDenied,
+        (EOFError, getpass.GetPassWarning, aws.RefreshWithMFAUnsupportedError), AccessDenied,
         "the AWS profile asks for an MFA code, and there is nobody to type one",
         "use a profile without mfa_serial, as `aws sts get-session-token` gives credentials for",
     ),
@@ -160,6 +161,10 @@ _TROUBLES = (
     _Trouble(
         (aws.CredentialRetrievalError, aws.MetadataRetrievalError, RuntimeError), AccessDenied,
         "AWS credentials: {}", "see where they come from", passes=True,
+    ),
+    _Trouble(
+        (aws.ParamValidationError,), AccessDenied, "AWS credentials: {}",
+        "check AWS_ROLE_ARN, and the token that AWS_WEB_IDENTITY_TOKEN_FILE names",
     ),
     _Trouble((Exception,), AccessDenied, "AWS credentials: {}", _CONFIGURATION),
 )  # fmt: skip

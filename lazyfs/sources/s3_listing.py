@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lazyfs.errors import BadResponse, SourceMissing, UsageError
-from lazyfs.sources.s3_bucket import Bucket
+from lazyfs.sources.s3_bucket import S3Bucket
 from lazyfs.sources.s3_errors import incomplete, not_s3
 
 ENTRIES_MAX = 1_000_000
@@ -23,7 +23,7 @@ _LISTING = {"Name", "KeyCount", "Contents"}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListedObject:
     """An object: its key, what pins it, its size, and when it was modified."""
 
     key: str
@@ -32,7 +32,7 @@ class Entry:
     modified_ns: int
 
 
-def entries(bucket: Bucket, prefix: str) -> Iterator[Entry]:
+def entries(bucket: S3Bucket, prefix: str) -> Iterator[ListedObject]:
     """Yield all objects below a prefix.
 
     Raises:
@@ -58,7 +58,7 @@ def entries(bucket: Bucket, prefix: str) -> Iterator[Entry]:
         yield from _complete(bucket, page)
 
 
-def _pages(bucket: Bucket, prefix: str) -> Iterator[list[dict[str, Any]]]:
+def _pages(bucket: S3Bucket, prefix: str) -> Iterator[list[dict[str, Any]]]:
     """Yield the new objects of each page.
 
     A server that breaks off without a token has taken the question for one by the first version of listing
@@ -110,7 +110,7 @@ def _following(page: dict[str, Any], found: list[dict[str, Any]]) -> tuple[str, 
     return "list_objects", {"Marker": marker or keys[-1]}
 
 
-def _complete(bucket: Bucket, page: list[dict[str, Any]]) -> Iterator[Entry]:
+def _complete(bucket: S3Bucket, page: list[dict[str, Any]]) -> Iterator[ListedObject]:
     """Yield the objects of a page; those of which it does not say enough are asked for, several at once."""
     lacking = [one for one in page if not one.get("ETag") or one.get("Size") is None]
     heads: dict[str, dict[str, Any]] = {}
@@ -129,7 +129,7 @@ def _complete(bucket: Bucket, page: list[dict[str, Any]]) -> Iterator[Entry]:
             raise incomplete(repr(one["Key"]), "ETag")
         if size_bytes is None or size_bytes < 0:
             raise incomplete(repr(one["Key"]), "size")
-        yield Entry(one["Key"], etag, size_bytes, modified_ns(one) or modified_ns(head))
+        yield ListedObject(one["Key"], etag, size_bytes, modified_ns(one) or modified_ns(head))
 
 
 def modified_ns(said: dict[str, Any]) -> int:

@@ -19,7 +19,7 @@ from lazyfs.core.backoff import Backoff
 from lazyfs.core.s3_refusals import Passing
 from lazyfs.sources.base import Access
 from lazyfs.sources.s3_errors import SERVER_ERROR, refusal_of
-from lazyfs.sources.s3_identity import Chain, Identity
+from lazyfs.sources.s3_identity import AwsIdentity, CredentialChain
 from lazyfs.transport.route import admit
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class _Loader(botocore.loaders.Loader):
         return self._services
 
 
-class Session:
+class S3Session:
     """Credentials, and clients that use them. `renew` has both found anew."""
 
     def __init__(self, access: Access) -> None:
@@ -99,18 +99,18 @@ class Session:
         if not self._access.anonymous:
             region = self._region(session)
             resolver = botocore.credentials.create_credential_resolver(session, region_name=region)
-            session.register_component("credential_provider", Chain(resolver))
+            session.register_component("credential_provider", CredentialChain(resolver))
         return session
 
     @property
-    def identity(self) -> Identity | None:
+    def identity(self) -> AwsIdentity | None:
         """The credentials; None when there are none, or none are wanted.
 
         Raises:
             LazyfsError: see `s3_identity.explained`.
 
         """
-        return None if self._access.anonymous else cast("Identity | None", self._session.get_credentials())
+        return None if self._access.anonymous else cast("AwsIdentity | None", self._session.get_credentials())
 
     def renew(self) -> bool:
         """Look for credentials anew, as whoever gives them out may have others; tell whether there are.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lazyfs.core.blob import ByteRange
 from lazyfs.core.location import Location, comparable, same_etag
 from lazyfs.core.ratelimit import wait_s
-from lazyfs.core.s3_refusals import Passing, Refusal, parse
+from lazyfs.core.s3_refusals import Passing, S3Refusal, parse
 from lazyfs.errors import (
     AccessDenied,
     BadResponse,
@@ -133,7 +133,7 @@ def refusal(reply: Reply, host: str) -> LazyfsError:
     return refused(reply.status, reply.headers, host, _said(reply))
 
 
-def refused(status: int, headers: Mapping[str, str], host: str, said: Refusal | None = None) -> LazyfsError:
+def refused(status: int, headers: Mapping[str, str], host: str, said: S3Refusal | None = None) -> LazyfsError:
     """Return the error that an unsuccessful status means; `said` is what an S3 error document says.
 
     What the document says of a refusal that passes comes first: S3 sends such with 400 and 403, too.
@@ -167,9 +167,9 @@ def _passing(why: Passing, cause: str, headers: Mapping[str, str]) -> LazyfsErro
     return LocationLapsed(cause, "correct this machine's clock")
 
 
-def _said(reply: Reply) -> Refusal:
+def _said(reply: Reply) -> S3Refusal:
     """Return what an S3 error document says, if the body is one."""
     try:
         return parse(reply.text())
     except SourceUnavailable:
-        return Refusal()
+        return S3Refusal()

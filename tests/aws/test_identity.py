@@ -193,6 +193,12 @@ def test_a_token_that_sts_does_not_know(web_identity):
     assert "AWS_WEB_IDENTITY_TOKEN_FILE" in error.cure
 
 
+def test_a_token_file_without_a_token(web_identity):
+    web_identity.write_text("")
+
+    assert "AWS_WEB_IDENTITY_TOKEN_FILE" in refused().cure
+
+
 @pytest.mark.usefixtures("web_identity")
 def test_a_role_that_may_not_be_assumed(environment):
     environment.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/other")

@@ -1,6 +1,6 @@
 import pytest
 
-from lazyfs.core.s3_refusals import Passing, Refusal, parse
+from lazyfs.core.s3_refusals import Passing, S3Refusal, parse
 
 
 def document(**elements):
@@ -39,18 +39,18 @@ def test_the_code_says_whether_a_refusal_passes(code, passing):
     ],
 )
 def test_a_denial_for_the_date_of_a_signature_passes(code, message):
-    assert Passing.SKEWED is Refusal(code, message).passing
+    assert Passing.SKEWED is S3Refusal(code, message).passing
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "SignatureDoesNotMatch"])
 def test_the_words_about_dates_mean_nothing_with_another_code(code):
-    assert Refusal(code, "Request has expired").passing is None
+    assert S3Refusal(code, "Request has expired").passing is None
 
 
 def test_a_document_names_code_message_and_region():
     said = document(Code="AuthorizationHeaderMalformed", Message="the region\n is wrong", Region="garage")
 
-    assert Refusal("AuthorizationHeaderMalformed", "the region is wrong", "garage") == parse(said)
+    assert S3Refusal("AuthorizationHeaderMalformed", "the region is wrong", "garage") == parse(said)
 
 
 @pytest.mark.parametrize("region", ["", "a b", "-x", "x" * 64, "a.b", "eu/west", "é"])
@@ -60,7 +60,7 @@ def test_what_can_be_no_region_is_not_one(region):
 
 @pytest.mark.parametrize("text", ["", "<html></html>", "<Code></Code>", "<Code>not a code</Code>", "{}"])
 def test_what_is_no_error_document_says_nothing(text):
-    assert Refusal() == parse(text)
+    assert S3Refusal() == parse(text)
 
 
 def test_the_first_element_of_a_name_counts():

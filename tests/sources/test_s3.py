@@ -17,7 +17,7 @@ from lazyfs.errors import (
     UsageError,
 )
 from lazyfs.sources import Access, open_source
-from lazyfs.sources.s3_session import Session
+from lazyfs.sources.s3_session import S3Session
 from tests.faults.server import Behaviour, FaultServer
 from tests.sources.places import Bucket
 
@@ -133,7 +133,7 @@ def test_the_endpoint_can_come_from_the_environment(aws, bucket, monkeypatch, va
     ],
 )
 def test_path_and_virtual_style(endpoint, style, url):
-    made = Session(Access(endpoint, addressing_style=style)).client("eu-west-1")
+    made = S3Session(Access(endpoint, addressing_style=style)).client("eu-west-1")
     signed = made.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k"})
     made.close()
 
@@ -145,7 +145,7 @@ def test_the_style_can_come_from_the_aws_configuration(tmp_path, monkeypatch):
     file = tmp_path / "config"
     file.write_text("[default]\ns3 =\n  addressing_style = virtual\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
-    made = Session(Access("https://minio.example")).client()
+    made = S3Session(Access("https://minio.example")).client()
 
     assert (
         "https://bucket.minio.example/k"
