@@ -62,6 +62,15 @@ class _Entry:
         return self.served_bytes >= self.size_bytes
 
 
+@dataclass(frozen=True, slots=True)
+class LedgerStatistics(Generic[Key]):
+    """What a ledger has on its books."""
+
+    keys: frozenset[Key]
+    unspent: frozenset[Key]
+    """Those that have landed, of which not as many bytes were served as they have."""
+
+
 class Ledger(Generic[Key]):
     """The memory budget. All times are seconds of one monotonic clock, given by the caller."""
 
@@ -80,6 +89,11 @@ class Ledger(Generic[Key]):
     def used_bytes(self) -> int:
         """Bytes of all blocks in flight or landed."""
         return self._used_bytes
+
+    def statistics(self) -> LedgerStatistics[Key]:
+        """Return what is in memory, or admitted to it."""
+        unspent = (key for key, entry in self._entries.items() if entry.landed and not entry.spent)
+        return LedgerStatistics(frozenset(self._entries), frozenset(unspent))
 
     def admit(self, key: Key, size_bytes: int, urgency: Urgency, now_s: float) -> tuple[Key, ...] | None:
         """Make room for a flight of `key`.

@@ -5,6 +5,9 @@ its own (`core.blob.HEAD`): it stays until the first block takes over what it ho
 """
 
 import logging
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import trio
 
@@ -16,6 +19,15 @@ from lazyfs.streaming.flight import Block, Buffers
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class BlockMemoryStatistics:
+    """What is in memory."""
+
+    blocks: Mapping[BlockKey, Block]
+    free: tuple[mmap.mmap, ...]
+    """Mappings that wait to be used again."""
+
+
 class BlockMemory:
     """Blocks by key, within the ledger's budget."""
 
@@ -25,6 +37,10 @@ class BlockMemory:
         self._blocks: dict[BlockKey, Block] = {}
         self._head_served: dict[int, int] = {}
         """Bytes of first blocks, by inode, that readers got before the blocks were there."""
+
+    def statistics(self) -> BlockMemoryStatistics:
+        """Return what is in memory now."""
+        return BlockMemoryStatistics(dict(self._blocks), self._buffers.free)
 
     def __contains__(self, key: BlockKey) -> bool:
         return key in self._blocks

@@ -84,6 +84,11 @@ class Buffers:
         self._free.setdefault(len(buffer), []).append(buffer)
 
     @property
+    def free(self) -> tuple[mmap.mmap, ...]:
+        """The mappings that wait to be used again."""
+        return tuple(buffer for buffers in self._free.values() for buffer in buffers)
+
+    @property
     def free_bytes(self) -> int:
         """Bytes of the mappings that wait to be used again."""
         return sum(size * len(free) for size, free in self._free.items())

@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from dataclasses import dataclass
 
 import trio
 
@@ -30,6 +31,14 @@ THREADS_LEFT = 16
 """Threads beyond those of the lanes: for second GETs, and for those that were given up and look up a name."""
 SILENT_S = 1.0
 """Past a reader's deadline, a GET that brings nothing for so long is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class GetsStatistics:
+    """What is in the air."""
+
+    threads: int
+    """Threads that use a connection, those too that nobody waits for any more."""
 
 
 class Gets:
@@ -119,6 +128,10 @@ class Gets:
             self._settle(get, receipt, error)
         elif not get.thread_began:
             self._gone(get)
+
+    def statistics(self) -> GetsStatistics:
+        """Return what is in the air now."""
+        return GetsStatistics(self._threads.borrowed_tokens)
 
     def silent_s(self) -> float:
         """See `Fetcher.silent_s`."""

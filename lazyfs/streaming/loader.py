@@ -8,7 +8,7 @@ import contextlib
 import copy
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -69,6 +69,17 @@ class Limits:
     backoff: Backoff = field(default_factory=Backoff)
 
 
+@dataclass(frozen=True, slots=True)
+class LoaderStatistics:
+    """What a loader has under way, and what it remembers."""
+
+    flights: Mapping[BlockKey, Flight]
+    resting: int
+    """Flights that failed and wait to be tried again."""
+    changed: Mapping[int, BlobChanged]
+    """The blobs that are known to have changed, by inode, with the error that readers get."""
+
+
 class BlockLoader:
     """See the module's docstring. `run` must run; everything else is synchronous but `load`."""
 
@@ -104,6 +115,10 @@ class BlockLoader:
         self.gave_up: Callable[[BlockKey, LazyfsError], None] = _nobody
         """Told of every flight that ends without its block."""
         self.keeper = Keeper(blobs, memory, warmer, meter, has, self.stir)
+
+    def statistics(self) -> LoaderStatistics:
+        """Return what is under way now."""
+        return LoaderStatistics(dict(self._flights), self._retries.resting_count, dict(self._changed))
 
     # -- for readers ---------------------------------------------------------------------------------
 

@@ -15,8 +15,11 @@ from lazyfs.errors import LazyfsError, SourceThrottled, SourceUnavailable
 from lazyfs.streaming.breakers import Breakers
 from lazyfs.streaming.flight import Flight
 
-HASTE_S = 1.0
-"""A flight that a reader comes to wait for rests no longer than that, unless its source has named a time."""
+HASTE_S = 0.2
+"""A flight that a reader comes to wait for rests no longer than that, unless its source has named a time.
+
+Less than what a read has that the kernel repeats (`waits.REPEATED_S`), or it would end without a try.
+"""
 TICK_S, TICK_MAX_S = 0.05, 1.0
 """How soon held flights are looked at again; at the latest, for a reader may have come to wait."""
 
@@ -76,6 +79,11 @@ class Retries:
         assert self._nursery is not None
         self._rests[flight] = _Rest(delay_s)
         self._nursery.start_soon(self._rest, flight)
+
+    @property
+    def resting_count(self) -> int:
+        """How many flights wait to be tried again."""
+        return len(self._resting)
 
     def hasten(self, flight: Flight) -> None:
         """Say that a reader has come to wait: it should not find that nobody has tried for it."""

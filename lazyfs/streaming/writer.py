@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import trio
 
@@ -17,6 +18,16 @@ WRITERS = 2
 STORED, REPAIRED, DISK_TROUBLE = "stored", "repaired", "disk_trouble"
 """What `Store.write` returns, of what matters here; the others say why a block was declined."""
 BROKEN = "internal_error"
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStatistics:
+    """What a writer has to do."""
+
+    pending: int
+    """Blocks that wait for a thread."""
+    threads: int
+    """Threads that write, those too that are not waited for any more."""
 
 
 class Writer:
@@ -35,6 +46,10 @@ class Writer:
     def unsettled(self) -> int:
         """How many landed blocks are not stored yet."""
         return len(self._pending) + self._writing
+
+    def statistics(self) -> WriterStatistics:
+        """Return what there is to do now."""
+        return WriterStatistics(len(self._pending), self._limiter.borrowed_tokens)
 
     def submit(self, key: BlockKey, block: Block) -> None:
         """Queue a landed block."""

@@ -43,7 +43,7 @@ async def test_speculation_leaves_when_memory_becomes_scarce_and_readers_go_on(r
 
 @pytest.mark.logs("memory_squeezed")
 async def test_a_block_that_leaves_before_it_was_written_comes_again(rig):
-    rig.writer._work = trio.sleep_forever
+    rig.writer.run = trio.sleep_forever
     watch = MemoryWatch(BLOCKS * BLOCK, BLOCK, rig.loader)
     async with rig.running():
         for index in range(8):

@@ -28,11 +28,14 @@ class NetworkRig(Rig):
     def make_fetcher(self, blobs: Blobs) -> Fetcher:
         breakers = Breakers()
         self.gets = Gets(self.memory, breakers, self.meter, 40, PATIENCE)
-        locator = Locator(blobs.by_inode, self.locate)
+        locator = Locator(blobs.by_inode, self._located)
         return Fetcher(blobs, locator, None, self.gets, breakers, self.meter)
 
     def has(self, _key) -> bool:
         return False
+
+    def _located(self, blob: BlobRef) -> Location:
+        return self.locate(blob)  # which a test may have replaced
 
     def locate(self, blob: BlobRef) -> Location:
         inode = blob.name.partition(".")[0]

@@ -144,10 +144,8 @@ async def test_a_reader_that_comes_when_it_is_late_already_gets_a_second_request
 async def test_a_location_that_has_expired_meanwhile_is_not_used_for_a_second_request(rig, server):
     async with rig.running():
         await learn(rig)
-        rig.fetcher._locator._known.clear()
-        rig.fetcher._locator._locate = lambda _blob: Location(
-            server.url("/a"), expires_at_s=time.time() + 0.01
-        )
+        rig.locate = lambda _blob: Location(server.url("/a"), expires_at_s=time.time() + 0.01)
+        rig.locator.refuse(16, rig.location)
         server.script = [Behaviour(delay_s=0.5)]
         await read(rig, 20)
 
@@ -230,8 +228,7 @@ async def test_memory_of_a_loser_is_given_to_nobody_while_its_thread_may_write(r
 
         assert before is not flight.block
         assert flight.block is rig.memory.peek(BlockKey(16, 20), BLOCK)
-        free = [buffer for found in rig.memory._buffers._free.values() for buffer in found]
-        assert buffer not in free
+        assert buffer not in rig.memory.statistics().free
 
 
 async def test_when_both_fail_it_is_one_error_and_what_landed_stays(rig, server, one_hedge):
@@ -338,7 +335,7 @@ async def test_threads_and_connections_of_losers_do_not_pile_up(rig, server):
         for index in range(10, 18):
             server.script = [SLOW]
             await read(rig, index)
-        await until(lambda: rig.gets._threads.borrowed_tokens == 0)
+        await until(lambda: rig.gets.statistics().threads == 0)
         await until(lambda: server.open_count <= 3)
 
     assert 8 == hedges(rig)[0]
@@ -346,7 +343,7 @@ async def test_threads_and_connections_of_losers_do_not_pile_up(rig, server):
 
 async def test_on_a_slow_link_that_many_share_nothing_is_asked_for_twice(rig, server):
     link = Link(("127.0.0.1", server.port), rate_bytes_per_s=4 * BLOCK)
-    rig.fetcher._locator._locate = lambda _blob: Location(f"http://127.0.0.1:{link.port}/a")
+    rig.locate = lambda _blob: Location(f"http://127.0.0.1:{link.port}/a")
     async with rig.running(), trio.open_nursery() as readers:
         for index in range(8):
             readers.start_soon(read, rig, index)

@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from lazyfs.core.blob import HEAD, PAGE_BYTES, BlockKey, ByteRange
+from lazyfs.core.fetchqueue import Urgency
 from lazyfs.core.plan import Policy
 from lazyfs.errors import SourceUnavailable
 from tests.streaming.rig import BLOCK, Rig
@@ -42,7 +43,7 @@ async def test_a_reader_behind_a_header_gets_the_whole_deadline(contents, mock_c
     start = trio.current_time()
     async with rig.running():
         await trio.sleep(1)
-        flight = rig.loader._flights[BlockKey(FILES[1], 0)]
+        flight = rig.loader.statistics().flights[BlockKey(FILES[1], 0)]
         assert flight.adopted_bytes
         flight.deadline_at_s = trio.current_time() + 2.0  # as if it had been tried for 58 s already
         at = trio.current_time()
@@ -69,7 +70,7 @@ async def test_a_reader_of_a_header_that_is_under_way_gets_the_whole_deadline_to
     rig.fetcher.network = down
     async with rig.running():
         await trio.sleep(50)
-        assert BlockKey(FILES[1], HEAD) in rig.loader._flights
+        assert BlockKey(FILES[1], HEAD) in rig.loader.statistics().flights
         assert contents[FILES[1]][:10] == await rig.reader.read(FILES[1], ByteRange(0, 10))
 
 
@@ -108,8 +109,7 @@ async def test_what_was_read_from_a_head_counts_for_its_block(contents, mock_clo
         await rig.reader.read(FILES[0], ByteRange(0, PAGE_BYTES))
         for inode in FILES:
             await rig.reader.read(inode, ByteRange(PAGE_BYTES, 3 * BLOCK))
-        stuck = [k for k, e in rig.ledger._entries.items() if e.landed and not e.spent]
-        assert not stuck, stuck
+        assert not rig.ledger.statistics().unspent
 
 
 @pytest.mark.parametrize("head_bytes", [0, PAGE_BYTES])
@@ -182,22 +182,25 @@ async def test_a_head_that_lands_while_its_block_is_asked_for_leaves_with_it(con
 
 async def test_bytes_that_were_adopted_and_lost_again_are_not_subtracted(contents, mock_clock):
     mock_clock.autojump_threshold = 0
-    rig = Rig({i: contents[i] for i in FILES[:2]}, policy=Policy.MODEL, head_bytes=PAGE_BYTES)
-    key, failed = BlockKey(FILES[1], 0), []
+    rig = Rig({i: contents[i] for i in FILES[:2]}, memory_blocks=2, head_bytes=PAGE_BYTES)
+    key, down = BlockKey(FILES[1], 0), [True]
 
     async def net(flight):
         await trio.sleep(0.01)
-        if flight.key == key and not failed:
-            failed.append(1)
-            raise SourceUnavailable("down")
         if flight.key == key:
+            if down:
+                raise SourceUnavailable("down")
             await trio.sleep(100)
 
     rig.fetcher.network = net
     async with rig.running():
-        while not rig.loader._retries._resting:
-            await trio.sleep(0.005)
-        rig.loader._unload(rig.loader._retries.take_one())  # as _admit does
+        rig.loader.hint([BlockKey(FILES[1], HEAD), key], Urgency.READAHEAD)
+        while not rig.loader.statistics().resting:
+            await trio.sleep(0.001)
+        assert rig.loader.statistics().flights[key].adopted_bytes
+        # Two blocks are as much as there is memory: the second takes that of the flight that rests.
+        await rig.reader.read(FILES[0], ByteRange(0, 2 * BLOCK))
+        down.clear()
         await trio.sleep(50)
-        assert rig.loader._flights[key].filled_bytes == 0
+        assert rig.loader.statistics().flights[key].filled_bytes == 0
         assert rig.loader.traffic.arriving_bytes >= 0

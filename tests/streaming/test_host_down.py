@@ -117,7 +117,7 @@ async def test_nobody_fails_before_the_deadline_and_nobody_waits_longer(contents
     assert {SourceUnavailable} == {
         kind if kind is SourceUnavailable else kind.__mro__[1] for kind in readers.found.values()
     }
-    assert not rig.loader._flights
+    assert not rig.loader.statistics().flights
 
 
 @pytest.mark.logs("fetch_failed")

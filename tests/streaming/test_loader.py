@@ -164,7 +164,7 @@ async def test_warm_up_that_cannot_be_stored_stops_at_the_budget_and_follows_a_r
 async def test_a_slow_disk_is_not_in_a_readers_way(contents):
     """Blocks that are read and wait to be written leave for a reader; they are counted, not stored."""
     rig = Rig(contents, memory_blocks=8, store=True)
-    rig.writer._work = trio.sleep_forever  # the disk never gets to it
+    rig.writer.run = trio.sleep_forever  # the disk never gets to it
     async with rig.running():
         for index in range(25):
             assert rig.expected(A, index) == await rig.read(A, index)

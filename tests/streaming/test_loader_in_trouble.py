@@ -169,7 +169,7 @@ async def test_after_the_deadline_every_waiter_gets_the_error_and_the_next_reade
         assert rig.expected(A, 0) == await rig.read(A, 0)
 
     assert 3 == len({id(error) for error in raised})
-    assert 0 == len(rig.loader._flights)
+    assert 0 == len(rig.loader.statistics().flights)
 
 
 @pytest.mark.logs("fetch_failed")
@@ -297,8 +297,8 @@ async def test_an_error_that_is_kept_keeps_no_memory(contents):
     async with rig.running():
         with pytest.raises(BlobChanged):
             await rig.read(A, 0)
-        assert rig.loader._changed[A].__traceback__ is None
-        assert rig.loader._changed[A].__cause__ is None
+        assert rig.loader.statistics().changed[A].__traceback__ is None
+        assert rig.loader.statistics().changed[A].__cause__ is None
 
 
 @pytest.mark.logs("internal_error")

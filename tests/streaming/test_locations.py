@@ -61,7 +61,7 @@ async def test_credentials_that_cannot_be_renewed_for_a_while_are_no_readers_tro
             raise SourceUnavailable("the role cannot be assumed now")
         return locate(blob)
 
-    rig.fetcher._locator._locate = sometimes
+    rig.locate = sometimes
     async with rig.running():
         await read_all(rig, A)
 
@@ -73,7 +73,12 @@ async def test_credentials_that_cannot_be_renewed_for_a_while_are_no_readers_tro
 async def test_a_source_that_does_not_say_where_it_is_fails_readers_at_their_deadline(contents, server):
     rig = NetworkRig(server, contents, deadline_s=1.0)
     over = threading.Event()
-    rig.fetcher._locator._locate = lambda _blob: over.wait(10)
+
+    def silent(_blob):
+        over.wait(60)
+        raise SourceUnavailable("at last")
+
+    rig.locate = silent
     async with rig.running():
         began_s = trio.current_time()
         with trio.fail_after(3):
@@ -85,7 +90,7 @@ async def test_a_source_that_does_not_say_where_it_is_fails_readers_at_their_dea
 async def test_a_location_that_expires_is_renewed_before_it_is_refused(contents, server):
     rig = NetworkRig(server, contents)
     locate = rig.locate
-    rig.fetcher._locator._locate = lambda blob: replace(locate(blob), expires_at_s=time.time() + 0.5)
+    rig.locate = lambda blob: replace(locate(blob), expires_at_s=time.time() + 0.5)
     async with rig.running():
         assert rig.expected(A, 0) == await rig.read(A, 0)
         assert rig.expected(A, 1) == await rig.read(A, 1)
@@ -102,7 +107,7 @@ async def test_locations_that_expire_before_they_are_used_deny_nobody_anything(c
     rig = NetworkRig(server, contents)
     locate = rig.locate
     until_s = time.monotonic() + 1.0
-    rig.fetcher._locator._locate = lambda blob: replace(locate(blob), expires_at_s=time.time() + 0.02)
+    rig.locate = lambda blob: replace(locate(blob), expires_at_s=time.time() + 0.02)
     server.behave = lambda _asked: (
         Behaviour(delay_s=0.03, status=403) if time.monotonic() < until_s else Behaviour()
     )
@@ -114,7 +119,7 @@ async def test_locations_that_expire_before_they_are_used_deny_nobody_anything(c
 async def test_a_new_location_that_is_refused_is_the_verdict(contents, server):
     rig = NetworkRig(server, contents)
     locate = rig.locate
-    rig.fetcher._locator._locate = lambda blob: replace(locate(blob), expires_at_s=time.time() + 3600)
+    rig.locate = lambda blob: replace(locate(blob), expires_at_s=time.time() + 3600)
     server.behave = lambda _asked: Behaviour(status=403)
     async with rig.running():
         assert AccessDenied is await rig.result(A, 0)
@@ -132,14 +137,13 @@ async def test_a_throttled_source_of_locations_does_not_cost_the_storage_connect
             raise SourceThrottled("slow down", retry_after_s=0.1)
         return locate(blob)
 
-    rig.fetcher._locator._locate = sometimes
-    told = []
-    rig.loader._tower.throttled = lambda: told.append(True)
+    rig.locate = sometimes
+    before = rig.loader.traffic.connections_limit
     async with rig.running():
         await read_all(rig, A, B)
 
     assert throttled
-    assert not told
+    assert before == rig.loader.traffic.connections_limit
     assert ["16", "17"] == sorted(rig.located)
 
 
@@ -152,7 +156,7 @@ async def test_warm_up_rests_while_the_source_of_locations_throttles(contents, s
             raise SourceThrottled("slow down", retry_after_s=1.0)
         return locate(blob)
 
-    rig.fetcher._locator._locate = later
+    rig.locate = later
     async with rig.running():
         while rig.loader.keeper.landed_bytes < 64 * BLOCK:
             await trio.sleep(0.05)

@@ -117,8 +117,8 @@ class Loading(RuleBasedStateMachine):
         """Wait until nothing happens any more but by time."""
         while True:
             await trio.testing.wait_all_tasks_blocked()
-            writer = self.rig.writer
-            if not writer._pending and not writer._limiter.borrowed_tokens:
+            writer = self.rig.writer.statistics()
+            if not writer.pending and not writer.threads:
                 return
 
     async def _network(self, flight) -> None:
@@ -308,11 +308,11 @@ class Loading(RuleBasedStateMachine):
             self.looping.run(self._account)
 
     async def _account(self) -> None:
-        ledger, blocks = self.rig.ledger, self.rig.memory._blocks
+        ledger, blocks = self.rig.ledger, self.rig.memory.statistics().blocks
         assert ledger.used_bytes <= ledger.capacity_bytes
-        assert set(ledger._entries) == set(blocks)
+        assert ledger.statistics().keys == set(blocks)
         assert ledger.used_bytes == sum(block.size_bytes for block in blocks.values())
-        for key, flight in self.rig.loader._flights.items():
+        for key, flight in self.rig.loader.statistics().flights.items():
             assert flight.block is None or blocks[key] is flight.block
         for key, block in blocks.items():
             start = max(key.index, 0) * BLOCK
