@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs.core.blob import PAGE_BYTES, BlobRef, ByteRange, Grid, page_aligned
+from lazyfs.core.blob import HEAD, PAGE_BYTES, BlobRef, BlockKey, ByteRange, Grid, page_aligned
 
 BLOCK = 2 * PAGE_BYTES
 GRID = Grid(BLOCK)
@@ -57,3 +57,7 @@ def test_the_store_key_tells_versions_origins_and_sizes_apart_and_not_names():
     assert 4 == len(keys)
     assert blob().store_key == blob(name="elsewhere/a").store_key
     assert 64 == len(blob().store_key)
+
+
+def test_people_are_told_a_blocks_index_or_that_it_is_the_head():
+    assert ("3", "head") == (BlockKey(16, 3).place, BlockKey(16, HEAD).place)

@@ -248,3 +248,12 @@ class Memory(RuleBasedStateMachine):
 
 
 TestMemory = Memory.TestCase
+
+
+def test_what_was_not_served_as_often_as_it_has_bytes_is_unspent():
+    ledger = ledger_with(("a", DEMAND, True, True, None), ("b", DEMAND, True, False, None))
+    assert ledger.admit("c", 100, DEMAND, 5.0) is not None
+
+    found = ledger.statistics()
+
+    assert ({"a", "b", "c"}, {"b"}) == (found.keys, found.unspent)

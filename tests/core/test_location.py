@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lazyfs.core.location import Location, expires_at_s, file_version, margin_s, same_etag
+from lazyfs.core.location import Location, comparable, expires_at_s, file_version, margin_s, same_etag
 
 
 def test_a_location_shows_no_signature_when_printed():
@@ -62,3 +62,8 @@ def test_a_short_life_has_a_short_margin():
 @given(lifetime_s=st.floats(0.001, 1e6))
 def test_a_location_that_was_just_given_is_fresh_however_short_its_life(lifetime_s):
     assert Location("u", expires_at_s=lifetime_s).fresh(0.0, margin_s(lifetime_s))
+
+
+def test_only_etags_of_one_length_may_be_made_in_the_same_way():
+    assert comparable('W/"0123"', "4567")
+    assert not comparable('"0123"', '"01234567"')

@@ -315,3 +315,12 @@ def test_what_warm_up_leaves_out_does_not_begin_it_anew():
     found.unmark(BlockKey(100, 1))
 
     assert found.exhausted
+
+
+def test_a_head_that_does_not_come_is_no_block_that_warm_up_comes_back_to():
+    found = planner(model(a__safetensors=2))
+    drained(found)
+
+    found.unmark(BlockKey(100, HEAD))
+
+    assert found.exhausted
