@@ -24,7 +24,7 @@ from lazyfs.sources.base import Access
 from lazyfs.sources.publications import apart, with_publication
 from lazyfs.sources.s3_bucket import S3Bucket
 from lazyfs.sources.s3_errors import incomplete
-from lazyfs.sources.s3_listing import entries, modified_ns
+from lazyfs.sources.s3_listing import SIZE_BYTES_MAX, entries, etag_in, modified_ns
 from lazyfs.sources.s3_place import place_at
 
 EXPIRES_S = 3600
@@ -169,11 +169,12 @@ class S3Source:
             head = self.bucket.ask("head_object", **pin)
         except SourceMissing:
             raise missing from None
-        for name in ("ETag", "ContentLength"):
-            if name not in head:
-                raise incomplete(repr(self._key), name)
-        version_id = head.get("VersionId", "null")
-        version = _ETAG + head["ETag"] if version_id == "null" else _ID + version_id
+        etag, version_id = etag_in(head), head.get("VersionId", "null")
+        if etag is None:
+            raise incomplete(repr(self._key), "ETag")
+        if not 0 <= head.get("ContentLength", -1) <= SIZE_BYTES_MAX:
+            raise incomplete(repr(self._key), "size")
+        version = _ETAG + etag if version_id == "null" else _ID + version_id
         name = self._key.rpartition("/")[2]
         return self._blob(self._key, name, version, head["ContentLength"], modified_ns(head))
 

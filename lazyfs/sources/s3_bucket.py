@@ -21,8 +21,8 @@ _BODILESS = {"301", "400", "403"}
 """All that there is of a refusal when HEAD was asked."""
 _UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 """What botocore lets through when an answer has no proper numbers and times, or lacks what it reads."""
-_RENEWABLE = {"InvalidAccessKeyId", "InvalidToken"}
-"""Besides those that have expired: keys that were replaced in the file they had been read from."""
+_RENEWABLE = {"InvalidAccessKeyId", "InvalidToken", "InvalidTokenId", "SignatureDoesNotMatch"}
+"""Besides those that have expired: what was replaced in the file it had been read from."""
 
 
 def _outdated(refusal: S3Refusal) -> bool:

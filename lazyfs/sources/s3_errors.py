@@ -41,13 +41,14 @@ _WRONG_KEYS: _Meaning = (
     "the credentials are wrong ({answer})",
     "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
 )
+_REFUSED_KEYS = ("InvalidAccessKeyId", "InvalidToken", "InvalidTokenId", "SignatureDoesNotMatch")
 _NO_OBJECT: _Meaning = (SourceMissing, "no such object in bucket {bucket}", "check the prefix")
 _SLOW_DOWN: _Meaning = (SourceThrottled, "bucket {bucket}: {answer}", "try again later")
 _ANSWERS: dict[str, _Meaning] = {
     "NoSuchBucket": (SourceMissing, "there is no bucket {bucket}", "check its name and --endpoint-url"),
     **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "NotFound", "404"), _NO_OBJECT),
     **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "Forbidden", "403", "401"), _SHORT_OF_RIGHTS),
-    **dict.fromkeys(("InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"), _WRONG_KEYS),
+    **dict.fromkeys(_REFUSED_KEYS, _WRONG_KEYS),
     **dict.fromkeys(("503", "429"), _SLOW_DOWN),
 }
 _PASSING: dict[Passing, _Meaning] = {
@@ -111,16 +112,18 @@ def translate(error: Exception, bucket: str) -> LazyfsError:
 def _answered(error: aws.ClientError, bucket: str) -> LazyfsError:
     """Return the error for what the server answered."""
     refusal = refusal_of(error.response)
-    answer = f"{refusal.code}: {refusal.message}".rstrip(": .")
-    if refusal.code == "404" and error.operation_name in {"ListObjectsV2", "ListObjects"}:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = refusal.code or str(status)  # a page of a proxy has none
+    answer = f"{code}: {refusal.message}".rstrip(": .")
+    if code == "404" and error.operation_name in {"ListObjectsV2", "ListObjects"}:
         return not_s3()
-    meaning = _ANSWERS.get(refusal.code)
+    meaning = _ANSWERS.get(code)
     if refusal.passing is not None:
         meaning = _PASSING[refusal.passing]
     if meaning is not None:
         ours, cause, cure = meaning
         return ours(cause.format(bucket=bucket, answer=answer), cure)
-    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= SERVER_ERROR:
+    if status >= SERVER_ERROR:
         return SourceUnavailable(f"bucket {bucket}: the server failed ({answer})", "try again later")
     return LazyfsError(f"bucket {bucket}: {answer}", "check the bucket's name, region and --endpoint-url")
 

@@ -39,6 +39,10 @@ _WAY = (
     "check the network, the proxies, the region, and AWS_ENDPOINT_URL_STS, AWS_ENDPOINT_URL_SSO or"
     " AWS_ENDPOINT_URL"
 )
+_ELSEWHERE = (
+    "AWS_ENDPOINT_URL is asked for credentials too: name the endpoint of S3 by --endpoint-url or"
+    " AWS_ENDPOINT_URL_S3, or that of STS by AWS_ENDPOINT_URL_STS"
+)
 _GRANTS = {
     "AssumeRole": "let the role's trust policy name who assumes it, and check role_arn",
     "AssumeRoleWithWebIdentity": "let the role's trust policy name this identity, and check AWS_ROLE_ARN",
@@ -57,8 +61,8 @@ class AwsIdentity:
     def __init__(self, issued: Any) -> None:
         """`issued` are botocore's, which renews them before they expire."""
         self._issued = issued
-        self.last_key: str | None = None
-        """The access key that was given out last."""
+        self.last: Any = None
+        """Key, secret and token that were given out last."""
         self.method = issued.method
 
     def get_frozen_credentials(self) -> Any:
@@ -69,9 +73,9 @@ class AwsIdentity:
             LazyfsError: see `explained`.
 
         """
-        with explained(renewing=self.last_key is not None):
+        with explained(renewing=self.last is not None):
             found = self._issued.get_frozen_credentials()
-        self.last_key = found.access_key
+        self.last = found
         return found
 
     def get_deferred_property(self, name: str) -> Any:
@@ -206,5 +210,9 @@ def _answered(error: aws.ClientError) -> LazyfsError:
     if passing is Passing.EXPIRED or refusal.code in _UNKNOWN:
         return CredentialsExpired(
             f"no AWS credentials: {what}", _SIGN_IN if asked == "CreateToken" else _SHOWN
+        )
+    if not refusal.code:
+        return AccessDenied(
+            f"no AWS credentials: {what}: who was asked does not answer as AWS does", _ELSEWHERE
         )
     return AccessDenied(f"no AWS credentials: {what}", _GRANTS.get(asked, _CONFIGURATION))

@@ -14,6 +14,8 @@ from lazyfs.sources.s3_errors import incomplete, not_s3
 
 ENTRIES_MAX = 1_000_000
 """No model has so many files."""
+SIZE_BYTES_MAX = 1 << 50
+"""No store has an object so large (S3: 50 TB)."""
 EMPTY_PAGES_MAX = 100
 """So many pages in a row may list nothing: S3 passes over what was deleted, a page at a time."""
 HEADS = 8
@@ -92,7 +94,15 @@ def _following(page: dict[str, Any], found: list[dict[str, Any]]) -> tuple[str, 
     """Return how to ask for the page after this one; None when it is the last."""
     token, marker = page.get("NextContinuationToken"), page.get("NextMarker")
     full = len(found) >= (page.get("MaxKeys") or 1000)
-    if not page.get("IsTruncated", bool(token or marker or full)):
+    # Who says how to go on has more, whatever it says of being truncated; and what a server of the first
+    # version says of that, botocore does not read in an answer that it takes for one of the second.
+    goes_on = found and (token or marker or (full and "KeyCount" not in page))
+    if not page.get("IsTruncated", full) and not goes_on:
+        if page.get("KeyCount", 0) > len(found):
+            raise BadResponse(
+                f"the server counts {page['KeyCount']} objects on a page, and lists {len(found)}",
+                "see what the server does",
+            )
         return None
     if token:
         return "list_objects_v2", {"ContinuationToken": token}
@@ -112,7 +122,7 @@ def _following(page: dict[str, Any], found: list[dict[str, Any]]) -> tuple[str, 
 
 def _complete(bucket: S3Bucket, page: list[dict[str, Any]]) -> Iterator[ListedObject]:
     """Yield the objects of a page; those of which it does not say enough are asked for, several at once."""
-    lacking = [one for one in page if not one.get("ETag") or one.get("Size") is None]
+    lacking = [one for one in page if not etag_in(one) or one.get("Size") is None]
     heads: dict[str, dict[str, Any]] = {}
     if lacking:
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - hardly any server needs it
@@ -122,14 +132,20 @@ def _complete(bucket: S3Bucket, page: list[dict[str, Any]]) -> Iterator[ListedOb
             heads = {one["Key"]: head for one, head in zip(lacking, answers, strict=True)}
     for one in page:
         head = heads.get(one["Key"], {})
-        etag, size_bytes = one.get("ETag") or head.get("ETag"), one.get("Size", head.get("ContentLength"))
+        etag, size_bytes = etag_in(one) or etag_in(head), one.get("Size", head.get("ContentLength"))
         if one["Key"].endswith("/") and not size_bytes:
             continue  # a console's idea of a directory
-        if not etag:
+        if etag is None:
             raise incomplete(repr(one["Key"]), "ETag")
-        if size_bytes is None or size_bytes < 0:
+        if size_bytes is None or not 0 <= size_bytes <= SIZE_BYTES_MAX:
             raise incomplete(repr(one["Key"]), "size")
         yield ListedObject(one["Key"], etag, size_bytes, modified_ns(one) or modified_ns(head))
+
+
+def etag_in(said: dict[str, Any]) -> str | None:
+    """Return what pins an object; None when nothing does, or it could not be sent along with a request."""
+    found = said.get("ETag") or ""
+    return found if found.removeprefix("W/").strip('"') and found.isascii() and found.isprintable() else None
 
 
 def modified_ns(said: dict[str, Any]) -> int:

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 CONNECT_S, ANSWER_S, TRIES = 5, 20, 3
+REFUSED = 300
 PASSING_TRIES = 5
 """So often is asked what was refused for what passes, if botocore does not know that it does."""
 _BACKOFF = Backoff(base_s=0.2, cap_s=3.0)
@@ -119,12 +121,18 @@ class S3Session:
             LazyfsError: see `s3_identity.explained`.
 
         """
-        before = self.identity
-        self._session = self._made()
-        found = self.identity
-        if before is None or found is None:
-            return found is not None
-        return bool(found.get_frozen_credentials().access_key != before.last_key)
+        if self._access.anonymous:
+            return False
+        before, session = self.identity, self._made()
+        found = cast("AwsIdentity | None", session.get_credentials())
+        if found is None:
+            return False
+        # Asked for now: until there are some, what signs and what says how long that is good stay together.
+        issued = found.get_frozen_credentials()
+        if before is not None and issued == before.last:
+            return False
+        self._session = session
+        return True
 
     def client(
         self, region: str | None = None, more: Mapping[str, Any] | None = None, *, once: bool = False
@@ -148,6 +156,7 @@ class S3Session:
         made = session.create_client(
             "s3", region_name=region, endpoint_url=access.endpoint_url, config=config
         )
+        made.meta.events.register("before-parse.s3", _as_s3_writes)
         if not once:
             made.meta.events.register("needs-retry.s3", _again)
         self._read_models(region)
@@ -178,6 +187,24 @@ def signed_for(headers: Mapping[str, Any]) -> str | None:
 def _admitted(**event: Any) -> None:
     """Let a request of a client through, if a source may be where it goes."""
     admit(event["request"].url)
+
+
+def _as_s3_writes(response_dict: dict[str, Any], **_: Any) -> None:
+    """Write a document as S3 itself does, for botocore reads no other.
+
+    An error of a server may have a namespace: without this its code is lost. And a boolean of XML Schema may
+    be `1`, which botocore takes for false: a listing would end in the middle.
+    """
+    body = response_dict["body"]
+    if not isinstance(body, bytes):
+        return
+    if response_dict["status_code"] >= REFUSED:
+        response_dict["body"] = re.sub(rb"<Error\s[^>]*>", b"<Error>", body, count=1)
+    else:
+        response_dict["body"] = re.sub(
+            rb"<IsTruncated>\s*(?:1|true)\s*</IsTruncated>", b"<IsTruncated>true</IsTruncated>", body,
+            count=1, flags=re.IGNORECASE,
+        )  # fmt: skip
 
 
 def _again(**event: Any) -> Any:

@@ -31,6 +31,14 @@ class Departure:
     turns, with new tokens), empty (new tokens, and nothing listed)."""
     untruncated: bool = False
     """Pages do not say whether they are the last."""
+    truncated_as: str = "true"
+    """What a page says of being truncated that is."""
+    uncounted: int = 0
+    """So many of the objects that a page counts are not on it."""
+    etag: str | None = None
+    """The ETag of every object."""
+    refusal_as: str = "<Error>{}</Error>"
+    """The document of a refusal, around what it says."""
     endless: bool = False
     """There is always another page, with new keys."""
     reversed: bool = False
@@ -77,7 +85,7 @@ class Storage(Server):
         refused = self.keys.refuse(request, self.region) or self.refuse(request)
         if refused is not None:
             self.refused.append(refused)
-            return error(refused)
+            return error(refused, self.departure.refusal_as)
         bucket, _, key = unquote(request.url.path).lstrip("/").partition("/")
         if bucket != BUCKET:
             return error(Refused(404, "NoSuchBucket"))
@@ -87,7 +95,7 @@ class Storage(Server):
         content = self.objects.get(key)
         if content is None:
             return error(Refused(404, "NoSuchKey"))
-        etag = f'"{hashlib.md5(content).hexdigest()}"'
+        etag = self.departure.etag or f'"{hashlib.md5(content).hexdigest()}"'
         if request.headers.get("if-match", etag) != etag:
             return error(Refused(412, "PreconditionFailed"))
         said = {"ETag": etag, "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT", "Accept-Ranges": "bytes"}
@@ -131,9 +139,9 @@ class Storage(Server):
         parts = [f"<Name>{BUCKET}</Name><Prefix>{escape(prefix)}</Prefix><MaxKeys>{self.page}</MaxKeys>"]
         parts.append("<EncodingType>url</EncodingType>")
         if second:
-            parts.append(f"<KeyCount>{len(listed)}</KeyCount>")
+            parts.append(f"<KeyCount>{len(listed) + how.uncounted}</KeyCount>")
         if not how.untruncated:
-            parts.append(f"<IsTruncated>{str(truncated).lower()}</IsTruncated>")
+            parts.append(f"<IsTruncated>{how.truncated_as if truncated else 'false'}</IsTruncated>")
         number = 0 if how.token == "same" else next(self._tokens)
         if truncated and second and how.token != "none":
             parts.append(f"<NextContinuationToken>{number}:{escape(last)}</NextContinuationToken>")
@@ -147,7 +155,8 @@ class Storage(Server):
         content = self.objects.get(key, b"")
         said = {
             "Key": quote(key), "LastModified": "2026-01-01T00:00:00.000Z",
-            "ETag": f"&quot;{hashlib.md5(content).hexdigest()}&quot;", "Size": str(len(content)),
+            "ETag": escape(self.departure.etag or f'"{hashlib.md5(content).hexdigest()}"'),
+            "Size": str(len(content)),
         }  # fmt: skip
         inner = "".join(
             f"<{name}>{text}</{name}>" for name, text in said.items() if name not in self.departure.without
@@ -155,7 +164,7 @@ class Storage(Server):
         return f"<Contents>{inner}</Contents>"
 
 
-def error(refused: Refused) -> Answer:
+def error(refused: Refused, document: str = "<Error>{}</Error>") -> Answer:
     region = f"<Region>{refused.region}</Region>" if refused.region else ""
-    body = f"<Error><Code>{refused.code}</Code><Message>{refused.message}</Message>{region}</Error>"
+    body = document.format(f"<Code>{refused.code}</Code><Message>{refused.message}</Message>{region}")
     return Answer(refused.status, body.encode(), {"Content-Type": "application/xml"})

@@ -1,5 +1,7 @@
 """Servers that depart from S3 in one thing: all of a model is listed and read, or one line says why not."""
 
+from dataclasses import replace
+
 import pytest
 
 from lazyfs.errors import (
@@ -64,10 +66,14 @@ def refused(address=ADDRESS):
         Departure(token="none"),
         Departure(first_version=True, untruncated=True),
         Departure(untruncated=True, token="none", next_marker=False),
+        Departure(truncated_as="false"),
+        Departure(truncated_as="false", first_version=True),
+        Departure(truncated_as="1", token="none"),
+        Departure(truncated_as=" True\n", first_version=True, next_marker=False),
     ],
     ids=[
         "S3", "only the first version", "and no NextMarker", "no token", "cut, by a marker alone",
-        "nothing at all",
+        "nothing at all", "by a token alone", "by a marker alone", "one is true", "True is true",
     ],
 )  # fmt: skip
 def test_all_of_a_model_is_listed_whatever_a_server_makes_of_pages(storage, departure):
@@ -325,6 +331,64 @@ def test_a_key_that_was_replaced_in_its_file_is_read_anew(environment, storage, 
     blob = next(source.list())
     storage.keys.known.clear()
     write(storage.keys.issue(3600))
+    with pytest.raises(AccessDenied):
+        read(source, blob)
+
+    assert NAMES[0].encode() == read(source, blob)
+    source.close()
+
+
+def test_a_page_that_counts_more_than_it_lists_is_an_error(storage):
+    storage.page = 1000
+    storage.departure = Departure(uncounted=3)
+
+    assert "counts 28 objects on a page, and lists 25" in refused().cause
+
+
+@pytest.mark.parametrize("etag", ['""', 'W/""', '"a\tb"', '"é"'.encode().decode("latin-1")])
+@pytest.mark.parametrize("address", [ADDRESS, f"{ADDRESS}/{NAMES[0]}"])
+def test_an_etag_that_pins_nothing_or_cannot_be_sent_is_none(storage, etag, address):
+    storage.departure = Departure(etag=etag)
+
+    assert "no ETag" in refused(address).cause
+
+
+NAMESPACED = '<?xml version="1.0"?><Error xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{}</Error>'
+
+
+def test_the_code_of_an_error_with_a_namespace_is_read(storage):
+    storage.departure = Departure(refusal_as=NAMESPACED)
+    storage.region = "garage"
+    assert NAMES == names()
+
+    storage.refuse = lambda _request: Refused(403, "AccessDenied")
+    assert AccessDenied is type(refused())
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(403, AccessDenied), (400, LazyfsError), (503, SourceThrottled)]
+)
+def test_a_refusal_that_is_no_document_is_told_by_its_status(storage, status, kind):
+    storage.departure = Departure(refusal_as="<html><body>a proxy</body></html>")
+    storage.refuse = lambda _request: Refused(status, "")
+    error = refused()
+
+    assert kind is type(error)
+    assert str(status) in error.cause
+
+
+def test_a_secret_that_was_replaced_in_its_file_is_read_anew(environment, storage, tmp_path):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        environment.delenv(name)
+    file = tmp_path / "credentials"
+    environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    key = storage.keys.issue()
+    text = f"[default]\naws_access_key_id = {key.access}\naws_secret_access_key = "
+    file.write_text(text + key.secret)
+    source = open_source(ADDRESS, Access())
+    blob = next(source.list())
+    storage.keys.known[key.access] = replace(key, secret="another")
+    file.write_text(text + "another")
     with pytest.raises(AccessDenied):
         read(source, blob)
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 from botocore.credentials import AssumeRoleProvider
@@ -352,3 +353,33 @@ def test_a_gate_is_in_the_way_to_sts_too(monkeypatch, storage):
         gate.allow(Allowance())
 
     assert "link-local" in error.cause
+
+
+@pytest.mark.parametrize("trouble", ["refused", "odd", "away"])
+def test_keys_that_cannot_be_had_for_a_while_are_asked_for_again(web_identity, storage, issuer, trouble):
+    storage.objects = {"llama/a": b"a", "llama/b": b"b"}
+    source = open_source(f"s3://{BUCKET}/llama", Access())
+    first, second = source.list()
+    assert b"a" == read(source, first)
+    storage.keys.known.clear()
+    before = getattr(issuer, trouble)
+    answers = {"refused": Refused(403, "AccessDenied"), "odd": Answer(403, b"<html>"), "away": 1000}
+    setattr(issuer, trouble, answers[trouble])
+    for blob in (first, second, first, second):
+        with pytest.raises(LazyfsError):
+            read(source, blob)
+    setattr(issuer, trouble, before)
+
+    for blob in (second, first):
+        with suppress(LazyfsError):  # the one that shows that the location is refused
+            read(source, blob)
+        assert blob.name.encode() == read(source, blob)
+    source.close()
+
+
+def test_who_is_asked_for_credentials_and_is_no_sts_is_told_with_the_way_out(web_identity, issuer):
+    issuer.odd = Answer(405, b"<html>not allowed</html>")
+    error = refused()
+
+    assert "does not answer as AWS does" in error.cause
+    assert "AWS_ENDPOINT_URL_S3" in error.cure
