@@ -54,8 +54,8 @@ ReadLater = Callable[[int, int, int, float | None], Awaitable[memoryview | bytes
 class Handshake:
     """The kernel's INIT message, and whom to give the reply to; requests are taken when that returns.
 
-    `agree` returns where workers that are gone have left requests (`intake`); `waits` are those that one of
-    them was still to answer: `unique`, and since when (`Courier.waits`).
+    `agree` returns where workers that are gone have left requests (`intake`); `waits` are the reads that one
+    of them was still to answer: `unique`, and since when.
     """
 
     init: bytes
@@ -70,6 +70,7 @@ class _Waiting:
 
     unique: int
     thread: int
+    wanted: wire.ReadRequest
     inherited_s: float | None
     began_s: float = field(default_factory=time.monotonic)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -145,10 +146,18 @@ class Courier:
         self._taking.cancel()
 
     @property
-    def waits(self) -> dict[int, float]:
-        """The reads that wait, and since when, by `time.monotonic()`: what one that takes over must know."""
+    def waits(self) -> dict[int, tuple[float, int, int, int]]:
+        """The reads that wait, by `unique`: what one that takes over must know.
+
+        Of each since when, by `time.monotonic()`, its inode, offset and size.
+        """
         waiting = sorted(self._waiting.values(), key=lambda read: read.since_s)[:WAITS_MAX]
-        return {wire.first_unique(read.unique): read.since_s for read in waiting}
+        return {
+            wire.first_unique(read.unique): (
+                read.since_s, read.wanted.handle, read.wanted.offset, read.wanted.size
+            )
+            for read in waiting
+        }  # fmt: skip
 
     async def _answer_the_rest(self) -> None:
         with trio.move_on_after(DRAIN_S):
@@ -238,7 +247,7 @@ class Courier:
             self._sender.send([wire.reply_header(unique, len(content)), content])
         else:
             inherited_s = self._handshake.waits.get(wire.first_unique(unique))
-            waiting = self._waiting[unique] = _Waiting(unique, head.pid, inherited_s)
+            waiting = self._waiting[unique] = _Waiting(unique, head.pid, wanted, inherited_s)
             nursery.start_soon(self._wait_and_read, waiting, wanted)
 
     async def _wait_and_read(self, waiting: "_Waiting", wanted: wire.ReadRequest) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from lazyfs.core.blob import ByteRange
 from lazyfs.fuse.courier import Courier, Handshake
 from lazyfs.fuse.intake import Intake, RememberingIntake
 from lazyfs.mount.access import renew
@@ -104,8 +105,14 @@ class _Service:
             return self._left
 
         intake = RememberingIntake(table[0], message.fields["region"]) if table else Intake()
-        waits = {int(unique): since_s for unique, since_s in message.fields.get("waits", {}).items()}
-        handshake = Handshake(bytes.fromhex(message.fields["init"]), agree, intake, waits)
+        waits = message.fields.get("waits", {})
+        since_s = {int(unique): wait[0] for unique, wait in waits.items()}
+        # One that is relieved answers what it has taken; what it refuses, the kernel asks here once more.
+        parts.loader.waits.expect(
+            (inode, ByteRange(offset, offset + size), since_s)
+            for since_s, inode, offset, size in waits.values()
+        )
+        handshake = Handshake(bytes.fromhex(message.fields["init"]), agree, intake, since_s)
         reads = content.read_now, content.read_later
         courier = self._courier = Courier(fd, handshake, parts.operations, *reads, parts.meter)
         drained = await courier.run()

@@ -7,13 +7,13 @@ told what is wrong as soon as something is: while bytes come it waits on, for a 
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import trio
 
 from lazyfs.core.blob import ByteRange
-from lazyfs.core.repeats import Repeats
+from lazyfs.core.repeats import REPEAT_S, FailedRead, Repeats, meet
 from lazyfs.errors import LazyfsError, SourceUnavailable
 from lazyfs.streaming.fetcher import Fetcher
 from lazyfs.streaming.flight import Flight, Tier
@@ -31,9 +31,13 @@ REPEATED_S = 0.3
 class Wait:
     """One READ that waits for its bytes."""
 
-    def __init__(self, patience_s: float, since_s: float | None) -> None:
-        """`since_s`: when its reader began to wait, by `time.monotonic()`, if that was before."""
+    def __init__(self, patience_s: float, since_s: float | None, silent_from_s: float | None = None) -> None:
+        """`since_s`: when its reader began to wait, by `time.monotonic()`, if that was before.
+
+        `silent_from_s`: from when on it counts against the source that nothing comes, if that was before.
+        """
         self.began_at_s = trio.current_time()
+        self.silent_from_s = self.began_at_s if silent_from_s is None else silent_from_s
         self.patience_s = patience_s
         self.since_s = time.monotonic() if since_s is None else since_s
         self.flight: Flight | None = None
@@ -57,6 +61,22 @@ class Waits:
         self._fetcher = fetcher
         self._repeats = Repeats()
         self._open: dict[Wait, None] = {}
+        self._elsewhere: list[tuple[int, ByteRange, float]] = []
+
+    def expect(self, elsewhere: Iterable[tuple[int, ByteRange, float]]) -> None:
+        """Say which reads wait at another process: inode, span, since when by `time.monotonic()`.
+
+        When one fails there, the kernel's repeat comes here.
+        """
+        self._elsewhere = list(elsewhere)
+
+    def _inherited_s(self, inode: int, span: ByteRange) -> float | None:
+        """Return since when a reader has waited elsewhere that this READ may be of; None if there is none."""
+        over_s = time.monotonic() - self._patience_s - REPEAT_S
+        self._elsewhere = [one for one in self._elsewhere if one[2] > over_s]
+        return min(
+            (since for at, other, since in self._elsewhere if at == inode and meet(other, span)), default=None
+        )
 
     @contextmanager
     def begin(self, inode: int, span: ByteRange, inherited_s: float | None = None) -> Iterator[Wait]:
@@ -64,22 +84,32 @@ class Waits:
 
         `inherited_s` is since when its reader waits, by `time.monotonic()`, if that was before.
         """
-        since_s = self._repeats.since_s(inode, span, trio.current_time())
-        patience_s = self._patience_s if since_s is None else 0.0
-        if since_s is None and inherited_s is not None:
-            patience_s -= time.monotonic() - inherited_s
-        least_s = min(REPEATED_S if inherited_s is None else INHERITED_S, self._patience_s)
-        wait = Wait(max(least_s, patience_s), inherited_s if since_s is None else since_s)
+        before = self._repeats.repeated(inode, span, trio.current_time())
+        wait = self._begun(inode, span, inherited_s) if before is None else self._again(before)
         self._open[wait] = None
         try:
             yield wait
         except LazyfsError as error:
             # A repeat that fails is none to begin with: who goes on asking waits anew in the end.
-            if error.retryable and since_s is None:
+            if before is not None:
+                before.repeats += 1
+            elif error.retryable:
                 self._repeats.failed(inode, span, wait.since_s, trio.current_time())
             raise
         finally:
             del self._open[wait]
+
+    def _begun(self, inode: int, span: ByteRange, inherited_s: float | None) -> Wait:
+        if inherited_s is None:
+            inherited_s = self._inherited_s(inode, span)
+        if inherited_s is None:
+            return Wait(self._patience_s, None)
+        left_s = self._patience_s - (time.monotonic() - inherited_s)
+        return Wait(max(left_s, min(INHERITED_S, self._patience_s)), inherited_s)
+
+    def _again(self, before: FailedRead) -> Wait:
+        """Return the wait of a repeat; where the source was tried often enough it is judged at once."""
+        return Wait(0.0 if before.tried else min(REPEATED_S, self._patience_s), before.since_s, before.at_s)
 
     def oldest(self) -> Wait | None:
         """Return the wait of the reader who has waited longest. Any thread may ask."""
@@ -104,18 +134,23 @@ class Waits:
 
         """
         wait.flight = flight
+        look_s = LOOK_S if wait.patience_s else 0.0
         while True:
-            with trio.move_on_at(max(wait.due_at_s(flight), trio.current_time()) + LOOK_S):
+            with trio.move_on_at(max(wait.due_at_s(flight), trio.current_time()) + look_s):
                 await flight.reach(stop)
                 return
             error = self._trouble(wait, flight)
             if error is not None:
                 raise error
+            look_s = LOOK_S
 
     def _trouble(self, wait: Wait, flight: Flight) -> LazyfsError | None:
         """Return what is wrong, past the deadline; None while bytes come, or it is not the source's fault."""
-        waited_s = trio.current_time() - wait.due_at_s(flight) + wait.patience_s
-        return None if waited_s < wait.patience_s else self._wrong(flight, waited_s, wait.patience_s)
+        now_s = trio.current_time()
+        if now_s < wait.due_at_s(flight):
+            return None
+        silent_s = now_s - max(wait.silent_from_s, flight.network_since_s)
+        return self._wrong(flight, silent_s, max(wait.patience_s, REPEATED_S))
 
     def _wrong(self, flight: Flight, waited_s: float, patience_s: float) -> LazyfsError | None:
         """Return what is wrong with a flight that was waited for so long."""

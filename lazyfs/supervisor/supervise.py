@@ -77,7 +77,7 @@ class Supervisor:
         self._proven = taken_over
         """Whether the directory has answered."""
         self._served_at_s = self._looked_at_s = time.monotonic()
-        self._waits: dict[str, float] = {}
+        self._waits: dict[str, Any] = {}
         """The reads that waited when a worker last said so, and since when: it may not answer them."""
         self._renewing = False
         """Whether somebody has asked for the version that is installed now."""

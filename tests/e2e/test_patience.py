@@ -182,7 +182,22 @@ def test_whatever_is_read_the_error_comes_at_the_deadline_and_not_twice_as_late(
     assert oldest_s >= DEADLINE_S
 
 
-def test_a_worker_that_dies_meanwhile_does_not_begin_the_deadline_anew(bucket, mnt, cache_dir):
+def test_readers_of_one_page_have_their_errors_together(bucket, mnt, cache_dir):
+    """The kernel lets them ask one after the other, each with repeats of its own."""
+    options = ("--block-size", BLOCK, "--policy", "demand", "--read-deadline", DEADLINE_S)
+    code = f"mmap.mmap(fd, 0, prot=mmap.PROT_READ)[{30 * BLOCK}]"
+    with mounted(bucket.address, mnt, "--cache-dir", cache_dir, *options) as mount:
+        bucket.close()
+        began_s = time.monotonic()
+        arguments = [sys.executable, "-c", READER.format(code), mnt / NAME, cache_dir]
+        readers = [subprocess.Popen(arguments) for _ in range(8)]
+        assert {-signal.SIGBUS} == {reader.wait(120) for reader in readers}
+        assert DEADLINE_S <= time.monotonic() - began_s < 2 * DEADLINE_S
+        assert mount.process.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP], ids=["dies", "is upgraded"])
+def test_another_worker_does_not_begin_the_deadline_anew(bucket, mnt, cache_dir, number):
     options = ("--block-size", BLOCK, "--policy", "demand", "--read-deadline", 2 * DEADLINE_S)
     with (
         mounted(bucket.address, mnt, "--cache-dir", cache_dir, *options) as mount,
@@ -192,7 +207,7 @@ def test_a_worker_that_dies_meanwhile_does_not_begin_the_deadline_anew(bucket, m
         began_s = time.monotonic()
         reading = readers.submit((mnt / NAME).read_bytes)
         mount.wait_for(lambda status: status["oldest_wait_s"] > DEADLINE_S)
-        os.kill(mount.worker, signal.SIGKILL)
+        os.kill(mount.worker if number == signal.SIGKILL else mount.process.pid, number)
 
         assert errno.EIO == reading.exception(60).errno
         assert 2 * DEADLINE_S <= time.monotonic() - began_s < 3 * DEADLINE_S

@@ -8,7 +8,7 @@ import trio
 
 from lazyfs.core.blob import BlockKey, ByteRange
 from lazyfs.core.fetchqueue import Urgency
-from lazyfs.core.repeats import REPEAT_S
+from lazyfs.core.repeats import REPEAT_S, TRIES
 from lazyfs.errors import AccessDenied, BlockUnreadable, SourceThrottled, SourceUnavailable
 from lazyfs.streaming.lanes import DEMAND_LANES
 from lazyfs.streaming.waits import INHERITED_S, LOOK_S, REPEATED_S
@@ -88,6 +88,45 @@ async def test_what_the_kernel_repeats_is_the_same_wait(rig, mock_clock, repeats
             await fails(rig, start=BLOCK, stop=BLOCK + 4096)
 
         assert trio.current_time() - began_s <= D + IN_TIME + repeats * (REPEATED_S + IN_TIME)
+
+
+@pytest.mark.parametrize("readers", [8, 64])
+async def test_readers_of_one_page_have_their_errors_together(rig, mock_clock, readers):
+    """The kernel has them ask one after the other, each with its repeats."""
+    rig.fetcher.network = away
+    async with rig.running():
+        began_s = trio.current_time()
+        for _ in range(3 * readers):
+            await fails(rig)
+
+        assert trio.current_time() - began_s <= D + IN_TIME + TRIES * (REPEATED_S + IN_TIME)
+
+
+async def test_who_comes_after_many_is_not_refused_while_bytes_come(rig, mock_clock):
+    rig.fetcher.network = away
+    async with rig.running():
+        for _ in range(1 + TRIES):
+            await fails(rig)
+        await trio.sleep(0.3)
+
+        async def slow(flight):
+            for stop in range(0, BLOCK, BLOCK // 4):
+                await trio.sleep(0.2)
+                rig.fetcher.fill(flight, stop)
+
+        rig.fetcher.network = slow
+        rig.loader.hint([BlockKey(A, 1)], Urgency.READAHEAD)
+        await trio.sleep(0.5)
+        assert rig.expected(A, 1) == await rig.reader.read(A, ByteRange(BLOCK, 2 * BLOCK))
+
+
+@pytest.mark.parametrize(("span", "waits"), [(ByteRange(0, BLOCK), 1.0), (ByteRange(BLOCK, 2 * BLOCK), D)])
+async def test_what_fails_at_another_worker_is_repeated_here(rig, mock_clock, span, waits):
+    rig.fetcher.network = away
+    async with rig.running():
+        rig.loader.waits.expect([(A, ByteRange(0, 4096), time.monotonic() - D)])
+
+        assert waits == pytest.approx(await fails(rig, A, span.start, span.stop), abs=IN_TIME)
 
 
 async def test_a_repeat_has_waited_since_its_reader_began(rig, mock_clock):
