@@ -11,7 +11,7 @@ from pathlib import Path
 
 import xxhash
 
-from lazyfs.cache.blockfile import data_spans
+from lazyfs.cache.blockfile import data_spans, size_of
 from lazyfs.cache.directory import CacheDirectory
 from lazyfs.core.blob import BlobRef, Grid
 from lazyfs.core.blobmeta import is_sound
@@ -63,12 +63,7 @@ def _table(path: Path, blob: BlobRef, grid: Grid, table: BlockTable) -> Finding:
             f"the cache at {path} was {taken}", "upgrade lazyfs, or choose another --cache-dir"
         )
     if taken is Taken.YES:
-        if (path / "data").exists():
-            return Finding()
-        lost = frozenset(table.stored)
-        table.clear()
-        _tell("data", blob, lost)
-        return Finding(rejected=True, lost=lost)
+        return _cut_off(path, blob, table)
     # Half made by a process that was killed is no damage: nothing had been written then.
     lost = _covered(data_spans(path / "data"), blob, grid)
     if taken is not Taken.DAMAGED:
@@ -77,6 +72,16 @@ def _table(path: Path, blob: BlobRef, grid: Grid, table: BlockTable) -> Finding:
     if lost:
         _tell("blocks", blob, lost)
     return Finding(rejected=there or bool(lost), lost=lost)
+
+
+def _cut_off(path: Path, blob: BlobRef, table: BlockTable) -> Finding:
+    """Return what it means that `data` is shorter than the table says: all of it begins anew."""
+    if not table.beyond(size_of(path / "data")):
+        return Finding()
+    lost = frozenset(table.stored)
+    table.clear()
+    _tell("data", blob, lost)
+    return Finding(rejected=True, lost=lost)
 
 
 def _covered(spans: list[tuple[int, int]], blob: BlobRef, grid: Grid) -> frozenset[int]:
@@ -89,11 +94,13 @@ def _covered(spans: list[tuple[int, int]], blob: BlobRef, grid: Grid) -> frozens
 
 
 def _mend_size(data: Path, blob: BlobRef) -> int:
-    """Give `data` its size back; blocks that were cut off fail their check when they are read."""
+    """Give `data` its size back; what was cut off of it has been told."""
     try:
-        if data.stat().st_size in {blob.size_bytes, 0}:  # 0: half made, see above
+        size_bytes = data.stat().st_size
+        if size_bytes in {blob.size_bytes, 0}:  # 0: half made, see above
             return 0
-        _tell("data", blob)
+        if size_bytes > blob.size_bytes:
+            _tell("data", blob)
         os.truncate(data, blob.size_bytes)
     except FileNotFoundError:
         return 0

@@ -63,6 +63,14 @@ def _write(path: Path, flag: int, offset: int, content: memoryview) -> None:
         os.close(fd)
 
 
+def size_of(path: Path) -> int:
+    """Return how long a file is, in bytes; 0 of one that is not there or cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def data_spans(path: Path) -> list[tuple[int, int]]:
     """Return where a file has bytes rather than holes; nothing when it cannot be told.
 

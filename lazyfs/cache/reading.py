@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from lazyfs.cache.blockfile import read_block
+from lazyfs.cache.blockfile import read_block, size_of
 from lazyfs.cache.directory import CacheDirectory
 from lazyfs.cache.places import Kept, own
 from lazyfs.core.blob import BlobRef, BlockKey, Grid
@@ -33,11 +33,14 @@ class StoredBlocks:
             if place.digest is not None and not self._directory.holds(place.store_key):
                 continue
             table = BlockTable(self._grid, place.size_bytes, place.store_key, xxhash.xxh3_64_intdigest)
+            path = self._directory.blob_path(place.store_key)
             try:
-                content = (self._directory.blob_path(place.store_key) / "blocks").read_bytes()
+                content = (path / "blocks").read_bytes()
             except OSError:
                 continue
             if table.load(content) is Taken.YES:
+                for index in table.beyond(size_of(path / "data")):
+                    table[index] = ABSENT
                 self._kept[inode] = Kept(place, table)
 
     def has(self, key: BlockKey) -> bool:

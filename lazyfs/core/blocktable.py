@@ -88,6 +88,12 @@ class BlockTable:
         """The indices of all stored blocks."""
         return tuple(index for index, entry in enumerate(self._entries) if entry != ABSENT)
 
+    def beyond(self, size_bytes: int) -> tuple[int, ...]:
+        """Return the stored blocks that do not lie within a file of so many bytes."""
+        return tuple(
+            index for index in self.stored if self._grid.span(self._size_bytes, index).stop > size_bytes
+        )
+
     @property
     def stored_bytes(self) -> int:
         """Bytes of all stored blocks."""

@@ -165,3 +165,12 @@ def test_a_table_that_is_cleared_has_no_block():
     assert 0 == cleared.stored_bytes
     assert not cleared.complete
     assert [ABSENT] * len(cleared) == [cleared[index] for index in range(len(cleared))]
+
+
+@given(size_bytes=st.integers(0, SIZE))
+def test_what_is_stored_beyond_the_end_of_a_file_is_told(size_bytes):
+    found = table()
+    found[1] = found[5] = 7
+
+    stops = {1: 2 * PAGE_BYTES, 5: SIZE}
+    assert tuple(index for index, stop in stops.items() if stop > size_bytes) == found.beyond(size_bytes)

@@ -1,5 +1,6 @@
 """`lazyfs warm` says that it is done when the cache has everything, and not before."""
 
+import os
 import shutil
 import threading
 import time
@@ -43,20 +44,29 @@ class Filler:
 
     def evict(self, count, name):
         """Take a blob out of the cache once `count` blocks are in it, as another process does for room."""
-        deadline = time.monotonic() + 10
-        while self._stored() < count:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        self.wait_for(count)
         for blob in self.cache_dir.glob("v*/objects/??/*"):
             if name in (blob / "meta.json").read_text():
                 shutil.rmtree(blob)
 
-    def _stored(self):
+    def wait_for(self, count, name=""):
+        """Wait until so many blocks of files whose names begin so are in the cache."""
+        deadline = time.monotonic() + 60
+        while self._stored(name) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def _stored(self, name):
         blobs = dict(enumerate(self.puller.published.list()))
         stored = StoredBlocks(self.cache_dir, Grid(BLOCK), blobs)
         for inode in blobs:
             stored.look(inode)
-        keys = (BlockKey(i, index) for i, b in blobs.items() for index in range(-(-b.size_bytes // BLOCK)))
+        keys = (
+            BlockKey(i, index)
+            for i, b in blobs.items()
+            if b.name.startswith(name)
+            for index in range(-(-b.size_bytes // BLOCK))
+        )
         return sum(map(stored.has, keys))
 
 
@@ -149,3 +159,35 @@ def test_a_disk_that_does_not_answer_ends_it(filler, monkeypatch):
     with pytest.raises(CacheUnusable, match="does not take a block: writing: it does not answer within"):
         filler()
     over.set()
+
+
+@pytest.mark.logs("cache_file_damaged")
+@pytest.mark.parametrize("left_bytes", [0, 4096, BLOCK])
+def test_what_was_cut_off_a_file_of_the_cache_comes_again(filler, left_bytes):
+    filler()
+    (data,) = [
+        blob / "data"
+        for blob in filler.cache_dir.glob("v*/objects/??/*")
+        if "model-1" in (blob / "meta.json").read_text()
+    ]
+    size_bytes = data.stat().st_size
+    os.truncate(data, left_bytes)
+
+    filler()
+    assert {"model-1.safetensors"} == {name for name, _ in filler.puller.fetched}
+    assert size_bytes == data.stat().st_size
+    filler()
+    assert [] == filler.puller.fetched
+
+
+def test_a_file_that_is_cut_while_it_fills_is_not_done(filler):
+    def cut(name, start):
+        if name == LAST and start == 2 * BLOCK:
+            filler.wait_for(6, "model-1")
+            for data in filler.cache_dir.glob("v*/objects/??/*/data"):
+                if "model-1" in data.with_name("meta.json").read_text():
+                    os.truncate(data, 4096)
+
+    filler.before = cut
+    with pytest.raises(CacheUnusable, match="model-1"):
+        filler()

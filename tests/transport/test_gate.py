@@ -50,6 +50,7 @@ def read(url):
     return bytes(into)
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
     "url",
     [
@@ -112,6 +113,7 @@ def test_an_endpoint_is_no_way_around_it(address, endpoint, monkeypatch):
         listed(address, endpoint=endpoint)
 
 
+@pytest.mark.real
 def test_a_name_that_cannot_be_resolved_is_left_to_whoever_connects():
     admit("http://nowhere.invalid/")
 

@@ -280,6 +280,7 @@ def test_nobody_listening_is_unreachable(reader, server):
         fetch(reader, server)
 
 
+@pytest.mark.real
 def test_a_name_that_does_not_resolve_is_unreachable(reader):
     with pytest.raises(SourceUnreachable, match="cannot resolve nowhere.invalid"):
         fetch(reader, None, url="http://nowhere.invalid/blob")
