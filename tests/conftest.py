@@ -28,8 +28,9 @@ settings.register_profile("many", deadline=None, max_examples=200, print_blob=Tr
 settings.register_profile("chaos", deadline=None, max_examples=1500, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-# A shell has what it runs in the background ignore SIGINT, and all that starts from there would inherit it.
+# A shell has background jobs ignore SIGINT, and nohup has them ignore SIGHUP: all they start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 ASYNC_TIMEOUT_S = 60.0
 

@@ -4,6 +4,7 @@ A process that waits for a dead FUSE server can be in a state that not even SIGK
 done by a child that is left behind if it does not come back, never by ourselves.
 """
 
+import errno
 import os
 import subprocess
 from enum import StrEnum
@@ -12,6 +13,8 @@ from pathlib import Path
 from lazyfs.core.reserved import RESERVED_NAME, STATUS_NAME
 
 ANSWER_TIMEOUT_S = 1.5
+# What a request fails with whose connection has ended, also while it was under way (fs/fuse/dev.c).
+_ENDED = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENODEV)
 STATUS_PATH = f"{RESERVED_NAME}/{STATUS_NAME}"
 
 
@@ -43,20 +46,21 @@ def ask(command: list[str], timeout_s: float) -> tuple[int, bytes, str] | None:
 
 def liveness(mountpoint: Path) -> Liveness:
     """Tell whether the file system mounted at `mountpoint` answers."""
-    return _state(ask(["stat", "-f", "--", str(mountpoint)], ANSWER_TIMEOUT_S))
+    return state_of(ask(["stat", "-f", "--", str(mountpoint)], ANSWER_TIMEOUT_S))
 
 
 def read_status(mountpoint: Path) -> bytes | Liveness:
     """Return the status document of a mount, or how it fails to give one."""
     answer = ask(["cat", "--", str(mountpoint / STATUS_PATH)], ANSWER_TIMEOUT_S)
-    state = _state(answer)
+    state = state_of(answer)
     return answer[1] if answer is not None and state is Liveness.ALIVE else state
 
 
-def _state(answer: tuple[int, bytes, str] | None) -> Liveness:
+def state_of(answer: tuple[int, bytes, str] | None) -> Liveness:
+    """Return what it says of a mount how a command that looked at it has ended; None: it has not."""
     if answer is None:
         return Liveness.HANGS
     code, _, said = answer
     if not code:
         return Liveness.ALIVE
-    return Liveness.DEAD if "not connected" in said else Liveness.HIDDEN
+    return Liveness.DEAD if any(os.strerror(number) in said for number in _ENDED) else Liveness.HIDDEN

@@ -36,6 +36,14 @@ def slowly(seaweed, secrets):
 
 
 @pytest.fixture
+def slowest(seaweed, secrets):
+    """Secrets of a way on which no reader is at its end before the test is."""
+    link = Link(("127.0.0.1", seaweed.port), rate_bytes_per_s=300_000)
+    yield secrets | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{link.port}"}
+    link.close()
+
+
+@pytest.fixture
 def volume(hosted):
     return {"source": hosted.address}
 
@@ -176,12 +184,12 @@ def test_both_gone_at_once_is_the_end_of_a_mount_and_of_nothing_else(node, volum
 
 
 @pytest.mark.parametrize("kernel", [ABORT_ERROR, ""], ids=["ECONNABORTED", "ENODEV"])
-def test_a_connection_that_somebody_aborts_ends_its_mount_and_no_other(hosted, slowly, tmp_path, kernel):
+def test_a_connection_that_somebody_aborts_ends_its_mount_and_no_other(hosted, slowest, tmp_path, kernel):
     (tmp_path / "sitecustomize.py").write_text(kernel)
     pods, other = [new_pod(), new_pod()], {"source": hosted.address, "policy": "demand"}
     with a_node(before=[str(tmp_path)]) as node:
-        target = node.start().publish(pods[0], {"source": hosted.address}, slowly)
-        spared = node.publish(pods[1], other, slowly)
+        target = node.start().publish(pods[0], {"source": hosted.address}, slowest)
+        spared = node.publish(pods[1], other, slowest)
         readers = readers_of(target, ("pread",))
         status = target / ".lazyfs" / "status.json"
         until(lambda: json.loads(status.read_text())["oldest_wait_s"])
@@ -189,7 +197,7 @@ def test_a_connection_that_somebody_aborts_ends_its_mount_and_no_other(hosted, s
         abort(mounted_at(target).device)
 
         for _, reader in readers:
-            reader.communicate(timeout=20)
+            reader.communicate(timeout=60)
             assert reader.returncode
         (said,) = node.plugin.wait_for_log("mount_dead")
         assert f"source={hosted.address!r} why='its connection was aborted' targets=1" in said

@@ -1,6 +1,6 @@
 import pytest
 
-from lazyfs.fuse.liveness import Liveness, _state, liveness, read_status
+from lazyfs.fuse.liveness import Liveness, liveness, read_status, state_of
 
 
 @pytest.mark.parametrize(
@@ -9,11 +9,13 @@ from lazyfs.fuse.liveness import Liveness, _state, liveness, read_status
         (None, Liveness.HANGS),
         ((0, b"{}", ""), Liveness.ALIVE),
         ((1, b"", "cat: /m: Transport endpoint is not connected"), Liveness.DEAD),
+        ((1, b"", "cat: /m: Software caused connection abort"), Liveness.DEAD),
+        ((1, b"", "cat: /m: No such device"), Liveness.DEAD),
         ((1, b"", "cat: /m: Permission denied"), Liveness.HIDDEN),
     ],
 )
 def test_an_answer_tells_the_state(answer, state):
-    assert state is _state(answer)
+    assert state is state_of(answer)
 
 
 @pytest.mark.real
